@@ -1,0 +1,53 @@
+# Two targets do everything: `make madison` and `make test`. Both set the environment up first and may be run again.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONUNBUFFERED := 1
+
+.PHONY: setup madison test lint ui report bench clean-venv help
+
+help:
+	@echo "make madison   environment, whole chain (trains v3b and R2), score table, report"
+	@echo "make test      environment, lint, types, every test"
+	@echo "make ui        the Dagster UI on http://127.0.0.1:3000"
+	@echo "make bench     measurements, into benchmarks/results/"
+
+setup: $(VENV)/.ready
+
+# torch first and by itself: where an index offers a CPU build of this version it is taken, and nothing later replaces it.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Foundry needs Python 3.11 or 3.12; run: make PYTHON=python3.11 setup")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@# Last, so that `dagster` is this project's command and not the one of the package it wraps.
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall -e .
+	touch $@
+
+madison: setup
+	dagster asset materialize --select '*madison_r2_eval'
+	foundry report madison_r2
+
+test: setup
+	scripts/browser.sh
+	ruff check foundry_pipeline tests benchmarks
+	ruff format --check foundry_pipeline tests benchmarks
+	mypy
+	pytest
+
+lint: setup
+	ruff check foundry_pipeline tests benchmarks
+	ruff format --check foundry_pipeline tests benchmarks
+	mypy
+
+ui: setup
+	dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
+
+report: setup
+	foundry report madison_r2
+
+bench: setup
+	python -m benchmarks.chain

@@ -1,0 +1,51 @@
+"""The chain of a project: every stage that its declarations call for, by asset name.
+
+>>> sorted(build_chain(declarations, settings).stages)[:3]       # doctest: +SKIP
+['base_model_smollm2_135m', 'madison_candidate_pairs', 'madison_dataset_sft']
+"""
+
+from __future__ import annotations
+
+from foundry_pipeline.chain.data_stages import data_stages
+from foundry_pipeline.chain.engine import Chain
+from foundry_pipeline.chain.evaluation_stages import eval_stage
+from foundry_pipeline.chain.model_stages import adapter_stages, base_stage
+from foundry_pipeline.declarations import Declarations, load
+from foundry_pipeline.declarations.assets import Run
+from foundry_pipeline.errors import DeclarationError
+from foundry_pipeline.lineage.hashing import digest
+from foundry_pipeline.lineage.store import Store
+from foundry_pipeline.settings import Settings
+
+
+def build_chain(d: Declarations, settings: Settings) -> Chain:
+    """Derive the graph; raises DeclarationError when two declarations give the same asset name."""
+    stages = [base_stage(d, model) for model in sorted(set(d.profile.bases.values()))]
+    for character in d.characters:
+        stages += data_stages(d, character)
+    for run in d.runs.values():
+        stages += [*adapter_stages(d, run), eval_stage(d, run)]
+    named = {s.name: s for s in stages}
+    if len(named) != len(stages):
+        twice = sorted({s.name for s in stages if sum(o.name == s.name for o in stages) > 1})
+        raise DeclarationError(f"two declarations give the same asset: {', '.join(twice)}", mend="rename one of them")
+    return Chain(named, Store(settings.store), settings)
+
+
+def load_chain(settings: Settings) -> tuple[Declarations, Chain]:
+    """Declarations and chain of the project the settings point at."""
+    d = load(settings.root, settings.profile)
+    return d, build_chain(d, settings)
+
+
+def same_here(d: Declarations, run: Run) -> list[str]:
+    """Runs that this profile cannot tell from the given one: they differ only in what the profile replaces.
+
+    With one stand-in for every base, two runs that differ only in their base are one and the same training.
+    """
+
+    def key(r: Run) -> str:
+        told_apart = r.model_dump(mode="json", exclude={"run", "description", "base", "reported"})
+        return digest({**told_apart, "model": d.base_model(r.base)})
+
+    return sorted(o.run for o in d.runs.values() if o.run != run.run and key(o) == key(run))

@@ -1,0 +1,84 @@
+"""A stage: one artifact, what it is made from, and the function that makes it.
+
+The chain is a graph of stages derived from the declarations (`chain/graph.py`). A stage's *input hash* covers the
+content hashes of its inputs, the part of the declarations that bears on it, the fingerprints of what lies outside the
+project (an installed package, say) and its own code version. The store's index maps input hash → content hash, so
+"is it built?" is a look-up, and nothing is built twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from foundry_pipeline.launch import ScriptRunner, read_json
+from foundry_pipeline.lineage.store import Artifact, Store
+from foundry_pipeline.settings import Settings
+
+Kind = Literal[
+    "sources",
+    "passages",
+    "teacher_responses",
+    "student_responses",
+    "candidate_pairs",
+    "filtered_pairs",
+    "dataset",
+    "base_model",
+    "adapter",
+    "merged",
+    "gguf",
+    "responses",
+    "eval",
+]
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What a build function may use: its inputs (verified), a resumable work folder, a way to start scripts."""
+
+    settings: Settings
+    store: Store
+    inputs: Mapping[str, Artifact]
+    work: Path
+    run_script: ScriptRunner
+    log: Callable[[str], None]
+
+    def script(self, module: str, spec: Mapping[str, Any], folder: str = "") -> tuple[Path, dict[str, Any]]:
+        """Run a script in this stage's work folder (or one below it); its result folder and its facts."""
+        work = self.work / folder if folder else self.work
+        self.run_script(module, {**spec, "work": str(work)}, work)
+        return work / "result", read_json(work / "result.json")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build function returns: a payload folder inside `work`, and facts that do not enter the hash.
+
+    `content_hash` is given where the content is more than its bytes (a dataset: its canonical rows).
+    """
+
+    payload: Path
+    facts: dict[str, Any] = field(default_factory=dict)
+    content_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the chain.
+
+    `gate` is called with the verified inputs before the index is even looked at: training refuses a dataset without
+    a passed verdict also when its adapter has been built before.
+    """
+
+    name: str
+    kind: Kind
+    inputs: tuple[str, ...]
+    declaration: dict[str, Any]
+    code: tuple[str, ...]
+    build: Callable[[BuildContext], Built]
+    character: str
+    external: Callable[[], dict[str, str]] = dict
+    gate: Callable[[Settings, Store, Mapping[str, Artifact]], None] | None = None
+    shown: dict[str, Any] = field(default_factory=dict)

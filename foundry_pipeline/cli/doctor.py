@@ -1,0 +1,186 @@
+"""`foundry doctor` and `foundry repair`: how the installation and the store stand, and what mends them."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+from foundry_pipeline.cli.dagster_command import MODULE
+from foundry_pipeline.cli.instance import close_dead_runs, enter_project
+from foundry_pipeline.errors import DamagedArtifact, FoundryError
+from foundry_pipeline.settings import Settings, load_settings
+
+
+def _packages() -> dict[str, Any]:
+    from packaging.requirements import Requirement
+
+    lacking, wrong, held = [], [], 0
+    for text in requires("foundry-pipeline") or []:
+        requirement = Requirement(text)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            lacking.append(requirement.name)
+            continue
+        held += 1
+        if not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name} {found} (wanted {requirement.specifier})")
+    faults = [*(f"{p} is missing" for p in lacking), *wrong]
+    return {
+        "what": "packages",
+        "ok": not faults,
+        "found": "; ".join(faults) or f"{held} declared packages at their versions, Python {platform.python_version()}",
+        "mend": "make setup" if faults else "",
+    }
+
+
+def _command() -> dict[str, Any]:
+    path = Path(sys.executable).with_name("dagster")
+    ours = path.is_file() and "foundry_pipeline" in path.read_text(encoding="utf-8", errors="replace")
+    return {
+        "what": "dagster command",
+        "ok": ours,
+        "found": f"knows this project ({MODULE})" if ours else "is Dagster's own and wants `-m` for every launch",
+        "mend": "" if ours else "pip install --no-deps --force-reinstall -e .",
+    }
+
+
+def _declarations(settings: Settings) -> dict[str, Any]:
+    from foundry_pipeline.chain.graph import load_chain
+
+    try:
+        d, chain = load_chain(settings)
+    except FoundryError as error:
+        return {"what": "declarations", "ok": False, "found": error.what, "mend": error.mend}
+    return {
+        "what": "declarations",
+        "ok": True,
+        "found": f"profile {d.profile.profile}, {len(d.runs)} runs, {len(chain.stages)} assets",
+    }
+
+
+def _store(settings: Settings) -> list[dict[str, Any]]:
+    from foundry_pipeline.lineage.store import Store
+
+    store = Store(settings.store)
+    usage = store.usage()
+    free = shutil.disk_usage(settings.store if settings.store.exists() else settings.root).free
+    held = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in usage.items()) or "empty"
+    out = [{"what": "store", "ok": free > 2e9, "found": f"{held}; {free / 1e9:.1f} GB free on its disk", "mend": ""}]
+    if free <= 2e9:
+        out[0]["mend"] = f"free some space: a run needs about 2 GB ({settings.store})"
+    damaged: dict[str, str] = {}
+    count = 0
+    try:
+        for record in store.records():
+            count += 1
+            try:
+                store.open(record.content_hash, name=record.name)
+            except DamagedArtifact as error:
+                damaged[record.name] = error.what
+    except DamagedArtifact as error:
+        damaged["index"] = f"{error.what} ({error.where})"
+    out.append(
+        {
+            "what": "artifacts",
+            "ok": not damaged,
+            "found": "; ".join(damaged.values()) or f"{count} builds on record, every file as it was built",
+            "mend": "; ".join(f"foundry repair {name}" for name in damaged),
+        }
+    )
+    locked = _held_locks(settings.store / "locks")
+    out.append({"what": "writers", "ok": True, "found": "; ".join(locked) or "nothing is being built"})
+    return out
+
+
+def _held_locks(folder: Path) -> list[str]:
+    held = []
+    for path in sorted(folder.glob("*.lock")) if folder.is_dir() else ():
+        with path.open("a+", encoding="utf-8") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                held.append(f"{path.stem[:12]} by {handle.read().strip()}")
+    return held
+
+
+def _instance() -> dict[str, Any]:
+    if not os.environ.get("DAGSTER_HOME"):
+        return {
+            "what": "dagster instance",
+            "ok": False,
+            "found": "no dagster.yaml here",
+            "mend": "run it in the project",
+        }
+    from dagster import DagsterInstance
+
+    with DagsterInstance.get() as instance:
+        dead = close_dead_runs(instance)
+        runs = instance.get_runs_count()
+    freed = "; ".join(
+        f"closed run {x.run_id[:8]}" + (f" and freed its slot in {', '.join(x.slots)}" if x.slots else "") for x in dead
+    )
+    return {"what": "dagster instance", "ok": True, "found": f"{runs} runs on record" + (f"; {freed}" if freed else "")}
+
+
+def _browser() -> dict[str, Any]:
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    return {
+        "what": "browser",
+        "ok": True,
+        "found": found or "no Chromium: the browser tests will say so and be skipped",
+    }
+
+
+def examine() -> dict[str, Any]:
+    """Everything worth knowing before asking for help; closes dead runs on the way."""
+    enter_project(release=False)
+    settings = load_settings()
+    findings = [_packages(), _command(), _declarations(settings), *_store(settings), _instance(), _browser()]
+    if importlib.util.find_spec("bitsandbytes") is None and settings.profile != "laptop":
+        findings.append(
+            {"what": "gpu", "ok": False, "found": "bitsandbytes is missing", "mend": "pip install -e '.[gpu]'"}
+        )
+    return {"healthy": all(f["ok"] for f in findings), "profile": settings.profile, "findings": findings}
+
+
+def set_aside(target: str) -> list[str]:
+    """Quarantine the damaged artifact that a name or hash stands for; says what was done.
+
+    Raises FoundryError when nothing damaged is meant by it: a whole artifact is never moved.
+    """
+    from foundry_pipeline.chain.graph import load_chain
+
+    settings = load_settings()
+    _, chain = load_chain(settings)
+    hashes = {
+        r.content_hash
+        for r in chain.store.records()
+        if target == r.name or (len(target) >= 8 and r.content_hash.startswith(target))
+    }
+    out = []
+    for content_hash in sorted(hashes):
+        try:
+            chain.store.open(content_hash)
+        except DamagedArtifact as error:
+            aside = chain.store.quarantine(content_hash)
+            out.append(f"{error.what}; set aside as {aside}")
+    if not hashes:
+        raise FoundryError(f"nothing stored is called `{target}`", where=str(settings.store), mend="foundry status")
+    if not out:
+        raise FoundryError(
+            f"`{target}` is as it was built; nothing to repair", where=str(settings.store), mend="foundry doctor"
+        )
+    name = target if target in chain.stages else ""
+    out.append(f"build it anew: dagster asset materialize --select {name or '<its asset>'}")
+    return out

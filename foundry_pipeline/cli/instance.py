@@ -1,0 +1,110 @@
+"""The project's Dagster instance, and what a killed run leaves in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.settings import find_root
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, DagsterRun
+
+
+@dataclass(frozen=True)
+class DeadRun:
+    """A run that its instance still counts as going on, though its process is gone."""
+
+    run_id: str
+    pid: int | None
+    slots: tuple[str, ...]
+
+
+def enter_project(*, release: bool) -> Path | None:
+    """Make the project's own instance the default, from any folder of the project; None outside a project.
+
+    Dagster finds `dagster.yaml` only in the working directory, and its paths are relative to that. With `release`, runs
+    left behind by a killed process are closed first: one of them may hold the trainer's slot, for which the next
+    training would wait for ever.
+    """
+    try:
+        root = Path(os.environ["FOUNDRY_ROOT"]).resolve() if os.environ.get("FOUNDRY_ROOT") else find_root()
+    except FoundryError:
+        return None
+    if not os.environ.get("DAGSTER_HOME") and (root / "dagster.yaml").is_file():
+        os.chdir(root)
+        os.environ["DAGSTER_HOME"] = str(root)
+    if release and os.environ.get("DAGSTER_HOME"):
+        from dagster import DagsterInstance
+
+        with DagsterInstance.get() as instance:
+            for dead in close_dead_runs(instance):
+                held = f"; freed its slot in {', '.join(dead.slots)}" if dead.slots else ""
+                print(f"closed run {dead.run_id[:8]}: its process {dead.pid} is gone{held}", file=sys.stderr)
+    return root
+
+
+def _started_at(pid: int) -> float | None:
+    """Seconds since the epoch at which a process started, or None where there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        boot = next(int(x.split()[1]) for x in Path("/proc/stat").read_text().splitlines() if x.startswith("btime"))
+    except (OSError, IndexError, StopIteration):
+        return None
+    if fields[0] == "Z":
+        return None
+    return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _process_of(instance: DagsterInstance, run: DagsterRun) -> tuple[int | None, float]:
+    """Process id that last reported on a run, and when it did."""
+    from dagster import DagsterEventType
+
+    for entry in reversed(instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)):
+        event = entry.dagster_event
+        if event is not None and "pid" in event.engine_event_data.metadata:
+            return int(str(event.engine_event_data.metadata["pid"].value)), entry.timestamp
+    return None, 0.0
+
+
+def close_dead_runs(instance: DagsterInstance) -> list[DeadRun]:
+    """Report runs whose process is gone as failed, and free the pool slots they hold.
+
+    A process id that was given to another process since is told apart by its start time.
+    """
+    from dagster import DagsterRunStatus, RunsFilter
+
+    out: list[DeadRun] = []
+    unfinished = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
+    storage = instance.event_log_storage
+    for run in instance.get_runs(RunsFilter(statuses=unfinished)):
+        pid, seen = _process_of(instance, run)
+        started = _started_at(pid) if pid is not None else None
+        if pid is None or (started is not None and started <= seen + 1):
+            continue
+        instance.report_run_failed(run, f"Its process ({pid}) is gone; repeat the same command to resume.")
+        slots = _slots(instance, run.run_id)
+        storage.free_concurrency_slots_for_run(run.run_id)
+        out.append(DeadRun(run.run_id, pid, slots))
+    # A run may have been closed by other means (the UI, a daemon) and still hold its slot.
+    for key in storage.get_concurrency_keys() if storage.supports_global_concurrency_limits else ():
+        for slot in storage.get_concurrency_info(key).claimed_slots:
+            held = instance.get_run_by_id(slot.run_id)
+            if held is None or held.is_finished:
+                storage.free_concurrency_slots_for_run(slot.run_id)
+                out.append(DeadRun(slot.run_id, None, (key,)))
+    return out
+
+
+def _slots(instance: DagsterInstance, run_id: str) -> tuple[str, ...]:
+    storage = instance.event_log_storage
+    if not storage.supports_global_concurrency_limits:
+        return ()
+    keys = storage.get_concurrency_keys()
+    return tuple(
+        sorted(k for k in keys if any(s.run_id == run_id for s in storage.get_concurrency_info(k).claimed_slots))
+    )

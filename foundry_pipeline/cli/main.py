@@ -1,0 +1,168 @@
+"""The `foundry` command: what has been measured, from which data, and how the project stands."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from foundry_pipeline.cli import show
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.settings import load_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+
+
+@app.command()
+def check() -> None:
+    """Read every declaration, check every cross-reference, say what is declared."""
+    from foundry_pipeline.chain.graph import load_chain
+
+    settings = load_settings()
+    d, chain = load_chain(settings)
+    prompts = sum(len(c.training_prompts) for c in d.characters.values())
+    show.line(
+        f"profile {d.profile.profile}: {len(d.characters)} characters, {prompts} training prompts, "
+        f"{len(d.datasets)} datasets, {len(d.runs)} runs, {len(chain.stages)} assets; every reference holds"
+    )
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Which assets are built for the present declarations."""
+    from foundry_pipeline.chain.graph import load_chain
+
+    _, chain = load_chain(load_settings())
+    memo: dict[str, Any] = {}
+    rows = []
+    for name, stage in chain.stages.items():
+        found = chain.resolve(name, memo)
+        rows.append(
+            {
+                "asset": name,
+                "kind": stage.kind,
+                "built": found.record is not None,
+                "content": found.record.content_hash if found.record else None,
+                "missing": list(found.missing),
+            }
+        )
+    show.json_or(as_json, rows, show.status_table)
+
+
+@app.command()
+def scores(
+    run: Annotated[str | None, typer.Option(help="only this run")] = None,
+    mode: Annotated[str | None, typer.Option(help="only this serving mode")] = None,
+    judge: Annotated[str | None, typer.Option(help="only this judge")] = None,
+    reported: Annotated[
+        bool, typer.Option("--reported", help="figures reported elsewhere, never measured here")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Rows of the score ledger, oldest first; with --reported the figures published elsewhere instead."""
+    from foundry_pipeline.lineage.ledger import read_scores
+
+    settings = load_settings()
+    if reported:
+        from foundry_pipeline.declarations import load
+
+        d = load(settings.root, settings.profile)
+        told = [r.model_dump(mode="json") for c in d.characters.values() for r in c.reported_scores]
+        told = [r for r in told if run in (None, r["run"])]
+        show.json_or(as_json, told, show.reported_table)
+        return
+    show.json_or(as_json, read_scores(settings.ledger_url, run=run, mode=mode, judge=judge), show.scores_table)
+
+
+@app.command()
+def trace(
+    target: Annotated[str, typer.Argument(help="an asset, a score id, an input hash; with --forward a document")],
+    forward: Annotated[bool, typer.Option("--forward", help="list every score that a document touched")] = False,
+    pairs: Annotated[int, typer.Option(help="how many pairs to print (all of them in --json)")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Which data produced which score: score → adapter → dataset → pairs → passages → documents, by hash."""
+    from foundry_pipeline.chain import scores as walk
+    from foundry_pipeline.chain.graph import load_chain
+
+    _, chain = load_chain(load_settings())
+    if forward:
+        show.json_or(as_json, walk.trace_forward(chain, target), show.forward_table)
+    else:
+        way = walk.trace(chain, target)
+        show.json_or(as_json, way.to_json(), lambda data: show.trace_tree(data, pairs))
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Annotated[str, typer.Argument(help="a declared run, such as madison_r2")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="judge the recorded answers anew")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a run's recorded answers. Equal inputs reuse every judgment unless --fresh is given."""
+    from foundry_pipeline.chain import evaluate as judging
+
+    done, added, repeated = judging.evaluate(load_settings(), run, fresh=fresh)
+    show.json_or(as_json, judging.summary(done), show.summary_table)
+    if not as_json:
+        how = "reused every judgment" if done.reused else f"judged anew in {done.seconds:.1f} s"
+        same = (
+            ""
+            if repeated is None
+            else "; the scores are the same as before"
+            if repeated
+            else "; the scores DIFFER from those before"
+        )
+        show.line(f"{how}; {added} rows added to the ledger{same}")
+
+
+@app.command()
+def report(run: Annotated[str, typer.Argument(help="a declared run, such as madison_r2")]) -> None:
+    """Write the report of an evaluated run and print its score table and where report and ledger are."""
+    from foundry_pipeline.chain import evaluate as judging
+    from foundry_pipeline.chain.graph import load_chain
+    from foundry_pipeline.reports.run_report import write_report
+
+    settings = load_settings()
+    d, chain = load_chain(settings)
+    judging.known_run(d, run)
+    done = chain.require(f"{run}_eval")
+    show.summary_table(judging.summary(done))
+    show.line(f"report: {write_report(chain, d, run)}")
+    show.line(f"ledger: {settings.ledger_url.rsplit('@')[-1]}")
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """What is installed, locked and missing; frees what a killed run left locked."""
+    from foundry_pipeline.cli.doctor import examine
+
+    found = examine()
+    show.json_or(as_json, found, show.doctor_table)
+    if not found["healthy"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def repair(
+    target: Annotated[str, typer.Argument(help="an asset or a content hash whose stored copy is damaged")],
+) -> None:
+    """Set a damaged artifact aside, so that the next build makes it anew. Nothing is deleted; whole ones are kept."""
+    from foundry_pipeline.cli.doctor import set_aside
+
+    for text in set_aside(target):
+        show.line(text)
+
+
+def main() -> None:
+    """Entry point: a failure that a user can act on is shown as such, with exit code 1."""
+    try:
+        app()
+    except FoundryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except BrokenPipeError:
+        raise SystemExit(141) from None

@@ -1,0 +1,191 @@
+"""Tables and trees for the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+
+def _console() -> Console:
+    # A pipe has no width of its own: tables must not be cut to 80 columns there.
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 220, highlight=False, soft_wrap=False)
+
+
+def line(text: str) -> None:
+    print(text, flush=True)
+
+
+def json_or(as_json: bool, data: Any, table: Callable[[Any], None]) -> None:
+    """Print data as JSON, or through its table."""
+    if as_json:
+        print(json.dumps(data, indent=1, ensure_ascii=False, sort_keys=False, default=str))
+    else:
+        table(data)
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def summary_table(summary: dict[str, Any]) -> None:
+    """Serving modes of one run: overall with interval, six categories, failures, held-out text, overlap."""
+    judge = summary["judge"]["name"]
+    modes = summary["modes"]
+    categories = sorted({c for m in modes.values() for c in m["categories"]})
+    table = Table(title=f"{summary['run']} · judged by {judge} · {summary['prompts']} prompts", title_justify="left")
+    for head in ("mode", "overall", "95 % interval", "against base"):
+        table.add_column(head, justify="left" if head == "mode" else "right", no_wrap=True)
+    for category in categories:
+        table.add_column(category.replace("_", " "), justify="right")
+    for head in ("critical failures", "held-out nats/token", "longest overlap, words"):
+        table.add_column(head, justify="right")
+    for mode, m in modes.items():
+        paired = summary["paired"].get(mode)
+        versus = "–" if paired is None else f"{paired['difference']:+.2f} [{paired['low']:+.2f}, {paired['high']:+.2f}]"
+        table.add_row(
+            mode,
+            _number(m["overall"]["mean"]),
+            f"{_number(m['overall']['low'])} – {_number(m['overall']['high'])}",
+            versus,
+            *[_number(m["categories"].get(c, {}).get("mean")) for c in categories],
+            str(m["critical_failures"]),
+            _number(m.get("nats_per_token"), 3),
+            str(m["longest_overlap"]["max_words"]),
+        )
+    _console().print(table)
+
+
+def scores_table(rows: list[dict[str, Any]]) -> None:
+    """Rows of the ledger; measured ones only, the judge in a column of its own."""
+    if not rows:
+        line("the ledger holds no score yet; make madison builds and judges the first run")
+        return
+    table = Table(title="measured scores", title_justify="left")
+    for head in ("score", "recorded", "run", "mode", "profile", "judge", "overall", "interval", "against base"):
+        table.add_column(head, no_wrap=True)
+    for head in ("critical", "nats/token", "dataset"):
+        table.add_column(head, no_wrap=True)
+    for r in rows:
+        versus = "–" if r["paired_difference"] is None else f"{r['paired_difference']:+.2f}"
+        table.add_row(
+            r["score_id"][:10],
+            r["recorded_at"][:16],
+            r["run"],
+            r["mode"],
+            r["profile"],
+            r["judge"],
+            _number(r["overall"]),
+            f"{_number(r['overall_low'])} – {_number(r['overall_high'])}",
+            versus,
+            str(r["critical_failures"]),
+            _number(r["nats_per_token"], 3),
+            f"{r['dataset']} {r['dataset_hash'][:8]}",
+        )
+    _console().print(table)
+
+
+def reported_table(rows: list[dict[str, Any]]) -> None:
+    """Figures published elsewhere, said to be so."""
+    table = Table(title="reported elsewhere, not measured here", title_justify="left")
+    for head in ("row", "run", "serving", "base", "dataset", "raw", "corrected", "date"):
+        table.add_column(head, no_wrap=True)
+    for r in rows:
+        table.add_row(
+            r["row"],
+            r["run"],
+            r["serving"],
+            r["base"],
+            r["dataset"],
+            _number(r["raw"]),
+            _number(r["corrected"]),
+            str(r["date"]),
+        )
+    _console().print(table)
+
+
+def status_table(rows: list[dict[str, Any]]) -> None:
+    table = Table()
+    for head in ("asset", "kind", "content hash"):
+        table.add_column(head, no_wrap=True)
+    for r in rows:
+        missing = f"waits for {', '.join(r['missing'][:3])}" if r["missing"] else "not built"
+        table.add_row(r["asset"], r["kind"], r["content"][:16] if r["built"] else missing)
+    _console().print(table)
+
+
+def forward_table(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="scores that this document touched", title_justify="left")
+    for head in ("score", "run", "mode", "judge", "overall", "pairs from it", "dataset"):
+        table.add_column(head, no_wrap=True)
+    for r in rows:
+        table.add_row(
+            r["score_id"][:10],
+            r["run"],
+            r["mode"],
+            r["judge"],
+            _number(r["overall"]),
+            str(r["pairs_touched"]),
+            r["dataset"],
+        )
+    _console().print(table)
+
+
+def trace_tree(way: dict[str, Any], pairs: int) -> None:
+    """Score → artifacts → pairs → passages → documents."""
+    root = Tree(f"[bold]{escape(way['target'])}[/bold]")
+    scores = root.add("scores")
+    for s in way["scores"]:
+        scores.add(
+            f"{s['mode']}: {_number(s['overall'])} [{_number(s['overall_low'])}, {_number(s['overall_high'])}] "
+            f"by {s['judge']} ({s['score_id'][:12]})".replace("[", "\\[")
+        )
+    if not way["scores"]:
+        scores.add("none recorded for this build")
+    artifacts = root.add("artifacts")
+    for n in way["nodes"]:
+        stale = "" if n["current"] else "  (stale: not what the declarations call for now)"
+        note = f"  ({n['note']})" if n["note"] else ""
+        branch = artifacts.add(escape(f"{n['name']}  {n['content_hash']}{stale}{note}"))
+        if n["inputs"]:
+            branch.add(escape("from " + ", ".join(n["inputs"])))
+    listed = root.add(f"pairs: {len(way['pairs'])}")
+    for p in way["pairs"][:pairs]:
+        listed.add(
+            escape(
+                f"{p['pair_id']}  {p['prompt_id']} ({p['origin']}, rejected by {p['student']})"
+                f" ← {', '.join(x[:12] for x in p['passage_ids'])}"
+            )
+        )
+    if len(way["pairs"]) > pairs:
+        listed.add(f"… {len(way['pairs']) - pairs} more (--pairs N, or --json)")
+    by_document: dict[str, int] = {}
+    for p in way["passages"]:
+        by_document[p["document_id"]] = by_document.get(p["document_id"], 0) + 1
+    documents = root.add(f"passages: {len(way['passages'])}, from documents: {len(way['documents'])}")
+    for document in way["documents"]:
+        used = by_document.get(document["document_id"], 0)
+        documents.add(
+            escape(
+                f"{document['document_id']}  {document['raw_sha256']}  {document['date']}  {used} passages  {document['url']}"
+            )
+        )
+    _console().print(root, soft_wrap=True)
+
+
+def doctor_table(found: dict[str, Any]) -> None:
+    table = Table(show_header=False)
+    table.add_column("what", no_wrap=True)
+    table.add_column("found")
+    for item in found["findings"]:
+        table.add_row(
+            ("ok  " if item["ok"] else "MEND") + f"  {item['what']}",
+            escape(item["found"] + (f"\nmend: {item['mend']}" if item.get("mend") else "")),
+        )
+    _console().print(table)

@@ -1,0 +1,355 @@
+"""Read every declaration, then check every name one declaration uses of another.
+
+Two passes: each file into its typed model (an error names file, field, value and what was allowed), then the
+cross-references. Nothing runs before both have passed, and all faults of a pass are reported together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from foundry_pipeline.declarations import assets as a
+from foundry_pipeline.declarations import sources as s
+from foundry_pipeline.declarations.common import CATEGORIES
+from foundry_pipeline.errors import DeclarationError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class CharacterFiles:
+    """Everything below `sources/<character>/`."""
+
+    folder: Path
+    character: s.Character
+    constitution: str
+    manifests: dict[str, s.SourceManifest]
+    training_prompts: tuple[s.TrainingPrompt, ...]
+    suite: s.EvaluationSuite
+    controls: s.ControlSet
+    reported: tuple[s.Reported, ...]
+
+    @property
+    def reported_scores(self) -> tuple[s.ReportedScore, ...]:
+        return tuple(row for document in self.reported for row in document.scores)
+
+
+@dataclass(frozen=True)
+class Declarations:
+    """All declarations of a project, by name, plus the file each came from (for error messages)."""
+
+    root: Path
+    profile: a.Profile
+    characters: dict[str, CharacterFiles]
+    datasets: dict[str, a.Dataset]
+    runs: dict[str, a.Run]
+    evaluations: dict[str, a.Evaluation]
+    files: dict[str, Path]
+
+    def base_model(self, base: str) -> str:
+        """Name of the model that stands behind a declared base in this profile."""
+        return self.profile.bases[base]
+
+
+class _Faults:
+    """Collects faults so that a user mends them in one go."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.lines, self.first = root, [], ""
+
+    def add(self, path: Path, field: str, what: str) -> None:
+        shown = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        self.first = self.first or f"{shown}, field `{field}`"
+        self.lines.append(f"{shown}: `{field}`: {what}")
+
+    def stop(self) -> None:
+        if self.lines:
+            raise DeclarationError(
+                "the declarations cannot be used:\n    " + "\n    ".join(self.lines),
+                where=self.first,
+                mend="correct the named field, then run `foundry check`",
+            )
+
+
+class _Unique(yaml.SafeLoader):
+    """Safe YAML in which a key written twice is an error instead of the last one winning."""
+
+
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key!r} is written twice", key_node.start_mark
+            )
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
+
+
+_Unique.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: Path) -> Any:
+    """Safe YAML of a file; raises DeclarationError naming file and line."""
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Unique)
+    except FileNotFoundError as error:
+        raise DeclarationError("a declaration is missing", where=str(path), mend=f"write {path}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DeclarationError(
+            f"not readable as YAML: {error}", where=str(path), mend="correct the file, then run `foundry check`"
+        ) from error
+
+
+def _parse(model: type[M], path: Path, faults: _Faults, *, drop: Iterable[str] = ()) -> M | None:
+    data = read_yaml(path)
+    return _validate(model, data, path, faults, drop=drop)
+
+
+def _validate(model: type[M], data: Any, path: Path, faults: _Faults, *, drop: Iterable[str] = ()) -> M | None:
+    if not isinstance(data, Mapping):
+        faults.add(path, "(whole file)", f"expected a mapping of fields, found {type(data).__name__}")
+        return None
+    data = {k: v for k, v in data.items() if k not in set(drop)}
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        for item in error.errors():
+            field = ".".join(str(part) for part in item["loc"]) or "(whole file)"
+            given = "" if item["type"] in ("missing", "extra_forbidden") else f" (given: {_short(item.get('input'))})"
+            message = item["msg"]
+            if item["type"] == "extra_forbidden":
+                allowed = ", ".join(sorted(model.model_fields))
+                message = f"no such field; allowed: {allowed}"
+            faults.add(path, field, f"{message}{given}")
+        return None
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _choice(name: str, allowed: Iterable[str]) -> str:
+    options = sorted(allowed)
+    close = difflib.get_close_matches(name, options, n=1)
+    hint = f"; did you mean `{close[0]}`?" if close else ""
+    return f"`{name}` is not declared; allowed: {', '.join(options) or 'nothing is declared yet'}{hint}"
+
+
+def _load_character(folder: Path, faults: _Faults) -> CharacterFiles | None:
+    character = _parse(s.Character, folder / "character.yaml", faults)
+    constitution = folder / "constitution.md"
+    if not constitution.is_file():
+        faults.add(constitution, "(whole file)", "is missing; every character has a constitution")
+    manifests: dict[str, s.SourceManifest] = {}
+    for path in sorted((folder / "manifests").glob("*.yaml")):
+        manifest = _parse(s.SourceManifest, path, faults)
+        if manifest is not None:
+            if manifest.source != path.stem:
+                faults.add(path, "source", f"`{manifest.source}` must equal the file's name, `{path.stem}`")
+            manifests[manifest.source] = manifest
+    if not any(m.role == "primary" for m in manifests.values()):
+        faults.add(folder / "manifests", "role", "no source with role `primary`; a character needs one")
+    prompts_path = folder / "prompts" / "training.yaml"
+    prompts = []
+    listed = read_yaml(prompts_path)
+    for number, entry in enumerate((listed or {}).get("prompts") or () if isinstance(listed, Mapping) else ()):
+        prompt = _validate(s.TrainingPrompt, entry, prompts_path, faults)
+        if prompt is None:
+            faults.add(prompts_path, f"prompts[{number}]", "see above")
+        else:
+            prompts.append(prompt)
+    if not prompts:
+        faults.add(prompts_path, "prompts", "holds no prompt")
+    suite_path = folder / "prompts" / "evaluation.yaml"
+    suite = _parse(s.EvaluationSuite, suite_path, faults)
+    controls_path = folder / "controls.yaml"
+    controls = _parse(s.ControlSet, controls_path, faults)
+    reported = [_parse(s.Reported, path, faults) for path in sorted((folder / "reported").glob("*.yaml"))]
+    for path, ids in (
+        (prompts_path, [p.id for p in prompts]),
+        (suite_path, [p.id for p in suite.prompts] if suite else []),
+        (controls_path, [c.id for c in controls.controls] if controls else []),
+    ):
+        for twice in sorted({i for i in ids if ids.count(i) > 1}):
+            faults.add(path, "id", f"`{twice}` is used twice")
+    if suite:
+        held = {p.category for p in suite.prompts}
+        for category in suite.guarded_categories:
+            if category not in held:
+                faults.add(suite_path, "guarded_categories", f"no prompt in the guarded category `{category}`")
+    if character and character.character != folder.name:
+        faults.add(folder / "character.yaml", "character", f"must equal the folder's name, `{folder.name}`")
+    if character is None or suite is None or controls is None or not constitution.is_file():
+        return None
+    return CharacterFiles(
+        folder=folder,
+        character=character,
+        constitution=constitution.read_text(encoding="utf-8"),
+        manifests=manifests,
+        training_prompts=tuple(prompts),
+        suite=suite,
+        controls=controls,
+        reported=tuple(r for r in reported if r is not None),
+    )
+
+
+def _inherit(path: Path, folder: Path, faults: _Faults, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Fields of a run with those of the block it inherits below its own."""
+    data = read_yaml(path)
+    if not isinstance(data, Mapping):
+        faults.add(path, "(whole file)", "expected a mapping of fields")
+        return {}
+    data = dict(data)
+    parent = data.pop("inherits", None)
+    if parent is None:
+        return data
+    parent_path = folder / f"{parent}.yaml"
+    if parent_path in (*seen, path):
+        faults.add(path, "inherits", f"`{parent}` inherits itself")
+        return data
+    if not parent_path.is_file():
+        options = [p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml")]
+        faults.add(path, "inherits", _choice(str(parent), options))
+        return data
+    return {**_inherit(parent_path, folder, faults, (*seen, path)), **data}
+
+
+def _named(model: type[M], folder: Path, field: str, faults: _Faults, files: dict[str, Path]) -> dict[str, M]:
+    out: dict[str, M] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        item = _validate(model, _inherit(path, folder, faults), path, faults)
+        if item is None:
+            continue
+        name = str(getattr(item, field))
+        if name != path.stem:
+            faults.add(path, field, f"`{name}` must equal the file's name, `{path.stem}`")
+        out[name] = item
+        files[name] = path
+    return out
+
+
+def load(root: Path, profile: str = "laptop") -> Declarations:
+    """Load and cross-check the project at `root` under a profile.
+
+    Raises DeclarationError listing every fault found, by file and field.
+    """
+    faults = _Faults(root)
+    files: dict[str, Path] = {}
+    profiles = sorted((root / "assets" / "profiles").glob("*.yaml"))
+    profile_path = root / "assets" / "profiles" / f"{profile}.yaml"
+    if profile_path not in profiles:
+        raise DeclarationError(
+            f"the profile {_choice(profile, [p.stem for p in profiles])}",
+            where=str(root / "assets" / "profiles"),
+            mend="set FOUNDRY_PROFILE to one of them",
+        )
+    chosen = _parse(a.Profile, profile_path, faults)
+    characters: dict[str, CharacterFiles] = {}
+    for folder in sorted(p for p in (root / "sources").iterdir() if (p / "character.yaml").is_file()):
+        found = _load_character(folder, faults)
+        if found is not None:
+            characters[found.character.character] = found
+    datasets = _named(a.Dataset, root / "assets" / "datasets", "dataset", faults, files)
+    runs = _named(a.Run, root / "assets" / "runs", "run", faults, files)
+    evaluations = _named(a.Evaluation, root / "assets" / "evals", "evaluation", faults, files)
+    faults.stop()
+    assert chosen is not None  # faults.stop() has raised otherwise
+    declarations = Declarations(root, chosen, characters, datasets, runs, evaluations, files)
+    _cross_check(declarations, profile_path, faults)
+    faults.stop()
+    return declarations
+
+
+def _cross_check(d: Declarations, profile_path: Path, faults: _Faults) -> None:
+    for base, model in d.profile.bases.items():
+        if model not in d.profile.models:
+            faults.add(profile_path, f"bases.{base}", _choice(model, d.profile.models))
+    if d.profile.student not in d.profile.bases:
+        faults.add(profile_path, "student", _choice(d.profile.student, d.profile.bases))
+    missing = set(CATEGORIES) - set(d.profile.teacher.serves) - set(d.profile.teacher.cannot_serve)
+    if missing:
+        faults.add(profile_path, "teacher.serves", f"says nothing of {', '.join(sorted(missing))}")
+    for name, dataset in d.datasets.items():
+        path = d.files[name]
+        _own(d, path, name, dataset.character, faults)
+        for number, part in enumerate(dataset.parts):
+            if part.dataset is not None and part.dataset not in d.datasets:
+                faults.add(path, f"parts[{number}].dataset", _choice(part.dataset, d.datasets))
+            for student in [*part.students, *([part.rejected_from] if part.rejected_from else [])]:
+                if student != "base" and student not in d.runs:
+                    faults.add(path, f"parts[{number}]", _choice(student, [*d.runs, "base"]))
+    for name, run in d.runs.items():
+        path = d.files[name]
+        _own(d, path, name, run.character, faults)
+        for field, value, allowed in (
+            ("base", run.base, d.profile.bases),
+            ("dataset", run.dataset, d.datasets),
+            ("evaluation", run.evaluation, d.evaluations),
+            ("start_from", run.start_from, d.runs),
+        ):
+            if value is not None and value not in allowed:
+                faults.add(path, field, _choice(value, allowed))
+        dataset = d.datasets.get(run.dataset)
+        if dataset is not None:
+            wanted = "sft" if run.method == "sft" else "preference"
+            if dataset.method != wanted:
+                faults.add(
+                    path, "dataset", f"`{run.dataset}` is a {dataset.method} dataset, {run.method} needs {wanted}"
+                )
+            if dataset.character != run.character:
+                faults.add(path, "dataset", f"`{run.dataset}` is {dataset.character}'s, the run is {run.character}'s")
+        if run.character in d.characters:
+            known = {row.row for row in d.characters[run.character].reported_scores}
+            for row in run.reported:
+                if row not in known:
+                    faults.add(path, "reported", _choice(row, known))
+    for name, evaluation in d.evaluations.items():
+        _own(d, d.files[name], name, evaluation.character, faults)
+        if "base" not in evaluation.modes:
+            faults.add(d.files[name], "modes", "must hold `base`: every other mode is compared with it")
+    _cycles(d, faults)
+
+
+def _own(d: Declarations, path: Path, name: str, character: str, faults: _Faults) -> None:
+    if character not in d.characters:
+        faults.add(path, "character", _choice(character, d.characters))
+    elif not fnmatch.fnmatch(name, f"{character}_*"):
+        faults.add(path, "(file name)", f"`{name}` must begin with its character, `{character}_`")
+
+
+def _cycles(d: Declarations, faults: _Faults) -> None:
+    edges: dict[str, set[str]] = {}
+    for name, dataset in d.datasets.items():
+        needs = {p.dataset for p in dataset.parts if p.dataset}
+        needs |= {x for p in dataset.parts for x in p.students if x != "base"}
+        needs |= {p.rejected_from for p in dataset.parts if p.rejected_from}
+        edges[name] = {n for n in needs if n}
+    for name, run in d.runs.items():
+        edges[name] = {run.dataset, *([run.start_from] if run.start_from else [])}
+    state: dict[str, int] = {}
+
+    def visit(node: str, way: tuple[str, ...]) -> None:
+        if state.get(node) == 2:
+            return
+        if state.get(node) == 1:
+            circle = " → ".join((*way[way.index(node) :], node))
+            faults.add(d.files[node], "parts" if node in d.datasets else "dataset", f"goes in a circle: {circle}")
+            return
+        state[node] = 1
+        for needed in sorted(edges.get(node, ())):
+            visit(needed, (*way, node))
+        state[node] = 2
+
+    for node in sorted(edges):
+        visit(node, ())

@@ -1,0 +1,108 @@
+"""One asset for each stage of the chain.
+
+An asset asks the chain for its stage and returns what is there: the data version is the content hash, so building the
+same inputs again gives the same version and costs nothing.
+"""
+
+# Dagster reads the annotations of a compute function as objects: no `from __future__ import annotations` here.
+
+from typing import Any
+
+import dagster as dg
+
+from foundry_pipeline.chain.engine import Chain, Materialized
+from foundry_pipeline.chain.scores import record_scores
+from foundry_pipeline.chain.stage import Kind, Stage
+from foundry_pipeline.declarations import Declarations
+from foundry_pipeline.defs.automation import condition
+from foundry_pipeline.defs.metadata import declared_metadata, describe
+from foundry_pipeline.defs.runner import pipes_runner
+from foundry_pipeline.errors import DeclarationError
+
+GROUPS: dict[Kind, str] = {
+    "sources": "sources",
+    "passages": "sources",
+    "teacher_responses": "pairs",
+    "student_responses": "pairs",
+    "candidate_pairs": "pairs",
+    "filtered_pairs": "pairs",
+    "dataset": "datasets",
+    "base_model": "models",
+    "adapter": "training",
+    "merged": "export",
+    "gguf": "export",
+    "responses": "evaluation",
+    "eval": "evaluation",
+}
+KINDS: dict[Kind, set[str]] = {
+    "sources": {"parquet", "text"},
+    "passages": {"parquet", "polars"},
+    "teacher_responses": {"parquet", "bm25", "minilm"},
+    "student_responses": {"parquet", "llamacpp"},
+    "candidate_pairs": {"parquet", "polars"},
+    "filtered_pairs": {"parquet", "polars"},
+    "dataset": {"parquet", "greatexpectations"},
+    "base_model": {"safetensors", "huggingface"},
+    "adapter": {"lora", "pytorch", "huggingface"},
+    "merged": {"safetensors", "huggingface"},
+    "gguf": {"gguf", "llamacpp"},
+    "responses": {"parquet", "huggingface", "llamacpp"},
+    "eval": {"parquet", "judge"},
+}
+# Of the trainer there is one at a time; everything else may run beside it.
+POOLS: dict[Kind, str] = {"adapter": "trainer"}
+
+
+def chain_assets(d: Declarations, chain: Chain, blocks: dict[str, str]) -> list[dg.AssetsDefinition]:
+    """Every stage of the chain as an asset."""
+    return [stage_asset(d, chain, stage, blocks) for stage in chain.stages.values()]
+
+
+def stage_asset(d: Declarations, chain: Chain, stage: Stage, blocks: dict[str, str]) -> dg.AssetsDefinition:
+    if stage.kind not in blocks:
+        raise DeclarationError(
+            f"no docs block describes assets of the kind `{stage.kind}`",
+            where="dbt_style_docs/assets.md",
+            mend=f"add a block `{{% docs {stage.kind} %}}` to it",
+        )
+    owners = d.characters[stage.character].character.owners if stage.character else ("team:foundry",)
+
+    @dg.asset(
+        name=stage.name,
+        deps=[dg.AssetKey(i) for i in stage.inputs],
+        group_name=GROUPS[stage.kind],
+        kinds=KINDS[stage.kind],
+        owners=list(owners),
+        description=blocks[stage.kind],
+        code_version=chain.code_version(stage),
+        metadata=declared_metadata(d, stage),
+        tags={"character": stage.character} if stage.character else {},
+        automation_condition=condition(stage.kind),
+        pool=POOLS.get(stage.kind),
+    )
+    def asset(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> dg.MaterializeResult[Any]:
+        done = chain.materialize(
+            stage.name,
+            run_script=pipes_runner(context, pipes),
+            log=context.log.info,
+            manifest=lambda: {"run_id": context.run_id},
+        )
+        said = "nothing to do, found by its inputs" if done.reused else f"built in {done.seconds:.1f} s"
+        context.log.info(f"{stage.name} {done.artifact.content_hash[:12]}: {said}")
+        extra = after(d, chain, done)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(done.artifact.content_hash), metadata={**describe(done, d.root), **extra}
+        )
+
+    return asset
+
+
+def after(d: Declarations, chain: Chain, done: Materialized) -> dict[str, Any]:
+    """What follows a finished evaluation: its rows in the ledger (once) and its report."""
+    if done.stage.kind != "eval":
+        return {}
+    from foundry_pipeline.reports.run_report import write_report
+
+    added = record_scores(chain, d, done)
+    report = write_report(chain, d, done.stage.name.removesuffix("_eval"))
+    return {"ledger rows added": added, "report": dg.MetadataValue.path(str(report))}

@@ -1,0 +1,56 @@
+"""When assets are built without being asked.
+
+Rebuild only on a new data version upstream (or new code, or when missing); retrain only when, besides, the blocking
+checks of the dataset have passed. The sensor that evaluates these conditions is stopped until a user starts it.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from foundry_pipeline.chain.stage import Kind
+
+_CHANGED = (
+    dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
+    | dg.AutomationCondition.newly_missing()
+    | dg.AutomationCondition.code_version_changed()
+).since_last_handled()
+
+REBUILD = (
+    _CHANGED
+    & ~dg.AutomationCondition.any_deps_missing()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("rebuild on a new data version")
+
+RETRAIN = (REBUILD & dg.AutomationCondition.all_deps_blocking_checks_passed()).with_label(
+    "retrain on a new data version that passed its checks"
+)
+
+
+def condition(kind: Kind) -> dg.AutomationCondition | None:
+    """Sources follow the schedule, base models do not change by themselves, adapters wait for the checks."""
+    if kind in ("sources", "base_model"):
+        return None
+    return RETRAIN if kind == "adapter" else REBUILD
+
+
+def sensor() -> dg.AutomationConditionSensorDefinition:
+    return dg.AutomationConditionSensorDefinition(
+        "foundry_automation",
+        target=dg.AssetSelection.all(),
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        minimum_interval_seconds=60,
+    )
+
+
+def weekly_sources(selection: dg.AssetSelection) -> dg.ScheduleDefinition:
+    """Read the sources again on Monday mornings; nothing downstream moves unless a text has changed."""
+    job = dg.define_asset_job("refresh_sources", selection=selection)
+    return dg.ScheduleDefinition(
+        name="weekly_sources",
+        job=job,
+        cron_schedule="0 5 * * 1",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+    )

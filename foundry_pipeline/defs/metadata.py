@@ -1,0 +1,144 @@
+"""What the Dagster UI shows of an asset: what was declared, what was built, counts, shares, tables and plots."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from foundry_pipeline.chain.engine import Materialized
+from foundry_pipeline.chain.graph import same_here
+from foundry_pipeline.chain.stage import Stage
+from foundry_pipeline.declarations import Declarations
+from foundry_pipeline.docs.blocks import load_blocks
+from foundry_pipeline.reports.inline import line_plot
+
+SHARES = (
+    "role",
+    "source",
+    "document_id",
+    "origin",
+    "category",
+    "difficulty",
+    "student",
+    "finish_reason",
+    "rule",
+    "mode",
+)
+PREVIEW_ROWS = 5
+
+
+def declared_metadata(d: Declarations, stage: Stage) -> dict[str, Any]:
+    """Metadata of the definition: what the declarations say of this asset."""
+    out: dict[str, Any] = {"profile": d.profile.profile}
+    shown = stage.shown
+    if "declared" in shown:
+        out["declared"] = dg.MetadataValue.json(shown["declared"])
+        out["effective in this profile"] = dg.MetadataValue.json(shown["effective"])
+        out["base"] = f"{shown['base']}, here: {shown['base_title']}"
+    for name in ("title", "license", "judge", "declared_max_tokens", "effective_max_tokens", "stand_in"):
+        if name in shown:
+            out[name] = shown[name]
+    if "recipe" in shown:
+        out["recipe"] = dg.MetadataValue.json(shown["recipe"])
+    run = next((r for n, r in d.runs.items() if stage.name.removesuffix(f"_{stage.kind}") == n), None)
+    if run is not None and (twins := same_here(d, run)):
+        out["same as"] = f"{', '.join(twins)}: in this profile they differ in nothing but their name"
+    return out
+
+
+def describe(done: Materialized, root: Path) -> dict[str, Any]:
+    """Metadata of a materialization, read from the artifact itself."""
+    payload = done.artifact.payload
+    out: dict[str, Any] = {
+        "content hash": done.artifact.content_hash,
+        "input hash": done.record.input_hash,
+        "reused": done.reused,
+        "folder": dg.MetadataValue.path(str(payload)),
+        "bytes": sum(p.stat().st_size for p in payload.rglob("*") if p.is_file()),
+    }
+    frames = sorted(payload.glob("*.parquet"))
+    main = next((f for f in frames if f.stem in MAIN_FRAMES), None)
+    for path in frames:
+        frame = pl.read_parquet(path)
+        out[f"{path.stem}: rows"] = frame.height
+        if path == main:
+            out["dagster/row_count"] = frame.height
+            out["dagster/column_schema"] = column_schema(frame, str(root))
+        for column in SHARES:
+            if column in frame.columns and frame.height and column != "document_id":
+                out[f"{path.stem}: by {column}"] = dg.MetadataValue.md(_shares(frame, column))
+        out[f"{path.stem}: first rows"] = dg.MetadataValue.md(_preview(frame))
+    for name, value in done.record.facts.items():
+        if name == "history":
+            steps = [(h["step"], h["loss"]) for h in value if "loss" in h]
+            if steps:
+                plot = line_plot(steps, title="training loss", x="step", y="loss")
+                out["loss curve"] = dg.MetadataValue.md(f"![training loss]({plot})")
+        elif isinstance(value, bool | int | float | str):
+            out[name.replace("_", " ")] = value
+        else:
+            out[name.replace("_", " ")] = dg.MetadataValue.json(value)
+    summary = payload / "summary.json"
+    if summary.is_file():
+        out["scores"] = dg.MetadataValue.md(score_table(json.loads(summary.read_text(encoding="utf-8"))))
+    return out
+
+
+MAIN_FRAMES = {"documents", "passages", "responses", "pairs", "scores"}
+
+
+@cache
+def _column_blocks(root: str) -> dict[str, str]:
+    return load_blocks(Path(root), "columns")
+
+
+def column_schema(frame: pl.DataFrame, root: str) -> dg.TableSchema:
+    """Columns with their types and the description of their docs block."""
+    blocks = _column_blocks(root)
+    return dg.TableSchema(
+        [dg.TableColumn(name, str(kind), description=blocks.get(name)) for name, kind in frame.schema.items()]
+    )
+
+
+def _shares(frame: pl.DataFrame, column: str) -> str:
+    counts = frame.group_by(column).len().sort(["len", column], descending=[True, False])
+    lines = [f"| {column} | rows | share |", "|---|---:|---:|"]
+    lines += [f"| {_cell(k)} | {n} | {n / frame.height:.0%} |" for k, n in counts.iter_rows()]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    text = " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+    return text if len(text) <= 160 else text[:159] + "…"
+
+
+def _preview(frame: pl.DataFrame) -> str:
+    columns = [c for c in frame.columns if not c.endswith(("_hash", "sha256"))][:9]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in frame.select(columns).head(PREVIEW_ROWS).iter_rows():
+        lines.append("| " + " | ".join(_cell(v) for v in row) + " |")
+    return "\n".join(lines)
+
+
+def score_table(summary: dict[str, Any]) -> str:
+    """Serving modes × scores as Markdown, the judge named."""
+    judge = summary["judge"]["name"]
+    modes = summary["modes"]
+    categories = sorted({c for m in modes.values() for c in m["categories"]})
+    short = {c: "".join(w[0] for w in c.split("_")).upper() for c in categories}
+    head = ["mode", f"overall ({judge})", "95 % interval", *short.values(), "critical", "nats/token"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    for mode, m in modes.items():
+        overall = m["overall"]
+        cells = [f"{m['categories'][c]['mean']:.2f}" if c in m["categories"] else "" for c in categories]
+        interval = f"{overall['low']:.2f} – {overall['high']:.2f}"
+        lines.append(
+            f"| {mode} | {overall['mean']:.2f} | {interval} | {' | '.join(cells)} | {m['critical_failures']} "
+            f"| {m['nats_per_token']:.3f} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,40 @@
+"""The one error that reaches a user: what was wrong, where, and the command that mends it."""
+
+from __future__ import annotations
+
+
+class FoundryError(Exception):
+    """A failure that a user can act on.
+
+    `what` says what was wrong, `where` names the file, field or artifact, and `mend` is the command
+    (or edit) that puts it right. All three are shown; a caller never has to read a traceback.
+    """
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        self.what, self.where, self.mend = what, where, mend
+        lines = [what]
+        if where:
+            lines.append(f"  where: {where}")
+        if mend:
+            lines.append(f"  mend:  {mend}")
+        super().__init__("\n".join(lines))
+
+
+class DeclarationError(FoundryError):
+    """A declaration under `sources/` or `assets/` that cannot be used as written."""
+
+
+class DamagedArtifact(FoundryError):
+    """Stored content that no longer matches the hash it is named by."""
+
+
+class MissingArtifact(FoundryError):
+    """Something upstream that has not been built for the present declarations."""
+
+
+class GateRefused(FoundryError):
+    """A dataset without a passed verdict; training does not start."""
+
+
+class Locked(FoundryError):
+    """Another process is writing the same artifact."""

@@ -1,0 +1,119 @@
+"""Judge recorded answers and measure held-out text: `python -m foundry_pipeline.evaluation.evaluate SPEC.json`.
+
+The spec holds the suite, the controls and the character as declared, paths to passages, answers and weights, and how
+intervals are drawn. The result folder holds `summary.json`, `scores.parquet` and `controls.parquet`; times are facts,
+outside of it, so that judging the same answers again gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from foundry_pipeline.corpus.retrieval import load_encoder
+from foundry_pipeline.declarations.sources import Character, ControlSet, EvaluationSuite
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.evaluation.controls import judge_controls
+from foundry_pipeline.evaluation.heldout import nats_per_token, nats_per_token_gguf
+from foundry_pipeline.evaluation.judges import Judge
+from foundry_pipeline.evaluation.overlap import Overlaps
+from foundry_pipeline.evaluation.rubric import RubricLocal
+from foundry_pipeline.evaluation.scoring import Bounds, ModeFacts, score_row, scores_frame, summarize
+from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
+
+
+def make_judge(name: str, character: Character, passages: pl.DataFrame, embed: Any) -> Judge:
+    """The judge a profile names. Raises FoundryError for one that this installation cannot be."""
+    if name == "rubric-local":
+        return RubricLocal(character, passages, embed)
+    raise FoundryError(
+        f"the judge `{name}` is declared but not built yet",
+        where="assets/profiles/",
+        mend="set `judge: rubric-local` in the profile",
+    )
+
+
+def _held_out(weights: Mapping[str, Any], texts: list[str], threads: int) -> tuple[float | None, int]:
+    """Nats per token of one mode on the held-out documents, and over how many tokens; None where nothing is held out."""
+    if not texts:
+        return None, 0
+    if "gguf" in weights:
+        found = nats_per_token_gguf(Path(weights["gguf"]), texts, threads=threads)
+    else:
+        adapter = Path(weights["adapter"]) if weights.get("adapter") else None
+        found = nats_per_token(Path(weights["dense"]), adapter, texts, threads=threads)
+    return found.nats_per_token, found.tokens
+
+
+def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
+    """Judge every answer of the spec; returns the facts (seconds by mode and by part)."""
+    character = Character.model_validate(spec["character"])
+    suite = EvaluationSuite.model_validate(spec["suite"])
+    controls = ControlSet.model_validate(spec["controls"])
+    folder = Path(spec["passages"])
+    passages = pl.read_parquet(folder / "passages.parquet")
+    own = passages.filter((pl.col("role") == "primary") & ~pl.col("held_out"))
+    documents = pl.read_parquet(folder / "documents.parquet")
+    held_out = documents.filter(pl.col("document_id").is_in(list(character.held_out_documents)))["text"].to_list()
+    responses = pl.read_parquet(spec["responses"])
+    prompts = {p.id: p for p in suite.prompts}
+    encoder = load_encoder(int(spec["threads"]))
+    judge = make_judge(spec["judge"], character, own, encoder.embed)
+    overlaps = Overlaps(own["passage_id"].to_list(), own["text"].to_list())
+
+    rows: list[dict[str, Any]] = []
+    seconds: dict[str, float] = {}
+    for done, answer in enumerate(responses.iter_rows(named=True), start=1):
+        started = time.monotonic()
+        prompt = prompts[answer["prompt_id"]]
+        rows.append(
+            score_row(
+                answer["mode"],
+                prompt,
+                answer["answer"],
+                judge.judge(prompt, answer["answer"]),
+                overlaps.longest(answer["answer"]),
+                finish_reason=answer["finish_reason"],
+                request_hash=answer["request_hash"],
+            )
+        )
+        seconds[answer["mode"]] = seconds.get(answer["mode"], 0.0) + time.monotonic() - started
+        session.progress(done, responses.height, judged=answer["mode"])
+    started = time.monotonic()
+    table, judged_controls = judge_controls(controls, passages, judge)
+    seconds["controls"] = time.monotonic() - started
+    modes: dict[str, ModeFacts] = {}
+    for mode, weights in spec["weights"].items():
+        started = time.monotonic()
+        nats, tokens = _held_out(weights, held_out, int(spec["threads"]))
+        seconds[f"held out, {mode}"] = time.monotonic() - started
+        session.log(f"{mode}: {nats:.3f} nats per token on held-out text" if nats is not None else f"{mode}: no held-out text")
+        modes[mode] = ModeFacts(mode, nats, tokens)
+    summary = summarize(
+        scores_frame(rows),
+        modes,
+        run="",
+        profile=spec["profile"],
+        judge_name=judge.name,
+        judge_version=judge.version,
+        suite_hash=spec["suite_hash"],
+        controls=judged_controls,
+        bounds=Bounds(int(spec["resamples"]), float(spec["confidence"])),
+    )
+    with atomic_folder(Path(spec["work"]) / "result") as result:
+        scores_frame(rows).write_parquet(result / "scores.parquet")
+        table.write_parquet(result / "controls.parquet")
+        (result / "summary.json").write_text(
+            json.dumps(summary, indent=1, sort_keys=False, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+    return {"judged": len(rows), "seconds_by_part": {k: round(v, 3) for k, v in seconds.items()}}
+
+
+if __name__ == "__main__":
+    sys.exit(script_main(run))

@@ -1,0 +1,181 @@
+"""What an answer is about, and whose side it takes: sentence embeddings against the prompt and the character's record.
+
+    ground = Grounding(texts, embed)
+    found = ground.read(prompt, answer)      → Grounds(relevance=0.93, leaning=0.41, record=0.8, echo=0.0)
+
+An embedding's cosine means nothing by itself. Each figure is therefore placed between what the character's passages
+reach at the median (0: no nearer than any page of his) and what the few nearest to the prompt reach (1: as near as the
+best he has to say). The passages that an answer was copied from take no part in that scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from foundry_pipeline.declarations.sources import EvaluationPrompt
+from foundry_pipeline.textstats import sentences, words
+
+Embed = Callable[[list[str]], np.ndarray]
+
+WINDOW_WORDS = 120  # read as one; sentence encoders of this size cut off at 256 word pieces
+MAX_SENTENCES = 60  # of an answer
+NEAREST = 3  # passages taken for what the character has to say to a prompt
+_LEAST_PEAK = 0.45  # relevance that counts as full even where the record holds nothing nearer
+_LEAST_GAP = 0.12
+_LEANING_SPREADS = 2.5  # standard deviations of the margin at which an answer is wholly on one side
+_ECHO_RUN = 4  # words in a row shared with the prompt
+_ECHO_SHARE = 0.6  # of a sentence's words, from which it counts as the prompt said again
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """All in [0, 1] but `leaning`, which is in [-1, 1]: +1 on the stance's side, -1 on the opponent's.
+
+    `relevance`: to the prompt and its subject; `record`: how well each sentence is borne out by some sentence of his;
+    `echo`: share of sentences that only repeat the prompt.
+    """
+
+    relevance: float
+    leaning: float
+    record: float
+    echo: float
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Embeddings of one text: its sentences (n × d) and the text as a whole (d), all of unit length."""
+
+    sentences: np.ndarray
+    whole: np.ndarray
+
+    def near(self, query: np.ndarray) -> float:
+        """Cosine to a query: half the whole text's, half that of its two nearest sentences."""
+        best = np.sort(self.sentences @ query)[-2:]
+        return float(0.5 * self.whole @ query + 0.5 * best.mean())
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """What the passages reach for one prompt; arrays have one entry a passage."""
+
+    queries: np.ndarray  # prompt, stance, opposed
+    subject: np.ndarray
+    margin: np.ndarray
+
+
+class Grounding:
+    """The character's passages as embeddings.
+
+    `embed` turns n texts into an (n, d) array; rows are brought to unit length here. It is called once for the
+    passages, once for each prompt and once for each answer, so that no figure depends on the order of the answers.
+    """
+
+    def __init__(self, texts: Sequence[str], embed: Embed) -> None:
+        self._embed = embed
+        self._passages = self._read_all(list(texts))
+        self._sentences = np.concatenate([p.sentences for p in self._passages])
+        self._owner = np.repeat(np.arange(len(self._passages)), [len(p.sentences) for p in self._passages])
+        self._scales: dict[tuple[str, str, str], _Scales] = {}
+        low, high = np.percentile([self._borne_out(p, {i}) for i, p in enumerate(self._passages)], (5, 25))
+        self._record_scale = (2 * low - high, high)
+
+    def read(self, prompt: EvaluationPrompt, answer: str, left_out: Collection[int] = ()) -> Grounds:
+        """Read an answer; `left_out` are the passages (by position) that it was copied from."""
+        scales = self._scale(prompt)
+        said = sentences(answer)[:MAX_SENTENCES]
+        own = [s for s in said if _echo(s, prompt.text) < _ECHO_SHARE]
+        echo = 1 - len(own) / len(said) if said else 0.0
+        if not words(" ".join(own)):
+            return Grounds(0.0, 0.0, 0.0, echo)
+        text = self._read_all([" ".join(own)])[0]
+        kept = np.setdiff1d(np.arange(len(self._passages)), list(left_out))
+        if not len(kept):  # an answer that holds words of every passage there is
+            kept = np.arange(len(self._passages))
+        asked, held, opposed = (text.near(query) for query in scales.queries)
+        return Grounds(
+            relevance=_between(
+                (asked + max(held, opposed)) / 2,
+                float(np.median(scales.subject[kept])),
+                max(float(np.sort(scales.subject[kept])[-NEAREST:].mean()), _LEAST_PEAK),
+            ),
+            leaning=self._leaning(held - opposed, scales.margin[kept]),
+            record=_between(self._borne_out(text, left_out), *self._record_scale),
+            echo=echo,
+        )
+
+    def _read_all(self, texts: list[str]) -> list[_Read]:
+        """Embeds every sentence and every window of the texts in one call."""
+        pieces: list[str] = []
+        parts: list[tuple[int, int, int]] = []
+        for text in texts:
+            said = sentences(text)[:MAX_SENTENCES]
+            windows = _windows(said)
+            parts.append((len(pieces), len(pieces) + len(said), len(pieces) + len(said) + len(windows)))
+            pieces += said + windows
+        found = _unit(np.asarray(self._embed(pieces), dtype=np.float64))
+        return [_Read(found[a:b], _unit(found[b:c].mean(axis=0))) for a, b, c in parts]
+
+    def _scale(self, prompt: EvaluationPrompt) -> _Scales:
+        key = (prompt.text, prompt.stance, prompt.opposed)
+        if key not in self._scales:
+            queries = _unit(np.asarray(self._embed(list(key)), dtype=np.float64))
+            near = np.array([[p.near(query) for query in queries] for p in self._passages])
+            self._scales[key] = _Scales(
+                queries, (near[:, 0] + near[:, 1:].max(axis=1)) / 2, near[:, 1] - near[:, 2]
+            )
+        return self._scales[key]
+
+    @staticmethod
+    def _leaning(margin: float, own: np.ndarray) -> float:
+        """Nearer to the stance than to its opposite, in spreads of the margin over his passages.
+
+        Which of the two sentences lies nearer to English prose at large is an accident of their wording; the median
+        over passages on every subject takes it out.
+        """
+        spread = max(1.4826 * float(np.median(np.abs(own - np.median(own)))), 0.02)
+        return float(np.clip((margin - np.median(own)) / (_LEANING_SPREADS * spread), -1, 1))
+
+    def _borne_out(self, text: _Read, left_out: Collection[int]) -> float:
+        """Mean over the text's sentences of the nearest sentence in the passages not left out."""
+        near = text.sentences @ self._sentences.T
+        if len(left_out) < len(self._passages):  # else there is nothing but them to be borne out by
+            near[:, np.isin(self._owner, list(left_out))] = -1.0
+        return float(near.max(axis=1).mean())
+
+
+def _between(value: float, floor: float, peak: float) -> float:
+    return float(np.clip((value - floor) / max(peak - floor, _LEAST_GAP), 0, 1))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
+def _windows(said: Sequence[str]) -> list[str]:
+    """Sentences in a row, joined into pieces of about WINDOW_WORDS words; one piece at least."""
+    out: list[list[str]] = [[]]
+    held = 0
+    for sentence in said:
+        size = len(words(sentence))
+        if out[-1] and held + size > WINDOW_WORDS:
+            out.append([])
+            held = 0
+        out[-1].append(sentence)
+        held += size
+    return [" ".join(piece) for piece in out]
+
+
+def _echo(sentence: str, prompt: str) -> float:
+    """Share of a sentence's words that stand in runs of _ECHO_RUN words of the prompt."""
+    said, asked = words(sentence), words(prompt)
+    runs = set(zip(*(asked[i:] for i in range(_ECHO_RUN)), strict=False))
+    covered = {
+        at + step
+        for at in range(len(said) - _ECHO_RUN + 1)
+        if tuple(said[at : at + _ECHO_RUN]) in runs
+        for step in range(_ECHO_RUN)
+    }
+    return len(covered) / len(said) if said else 0.0

@@ -1,0 +1,1 @@
+"""From adapter to files that other programs load: merge, GGUF, quantization."""

@@ -1,0 +1,89 @@
+"""Content hashes: one canonical JSON, one way to hash a folder.
+
+>>> digest({"b": 1, "a": [1.5, "x"]}) == digest({"a": [1.5, "x"], "b": 1})
+True
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import textwrap
+from collections.abc import Callable
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def canonical_json(value: Any) -> str:
+    """Sorted keys, no spaces, shortest round-trip floats, no NaN: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (hex, 64 characters) of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in blocks."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def folder_files(folder: Path) -> dict[str, str]:
+    """Relative POSIX path → SHA-256, sorted by path, for every regular file below `folder`."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): file_hash(p) for p in paths}
+
+
+def folder_hash(files: dict[str, str]) -> str:
+    """Content hash of a payload: over its sorted (path, file hash) pairs, nothing else."""
+    return digest(sorted(files.items()))
+
+
+class _DropDocstrings(ast.NodeTransformer):
+    def _visit_body(self, node: Any) -> Any:
+        self.generic_visit(node)
+        first = node.body[0] if node.body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            node.body = node.body[1:] or [ast.Pass()]
+        return node
+
+    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _visit_body
+
+
+def _tree_digest(source: str) -> str:
+    tree = _DropDocstrings().visit(ast.parse(textwrap.dedent(source)))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+@cache
+def _module_digest(module: str) -> str:
+    spec = find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(module)
+    return _tree_digest(Path(spec.origin).read_text(encoding="utf-8"))
+
+
+@cache
+def _function_digest(function: Callable[..., Any]) -> str:
+    return _tree_digest(inspect.getsource(function))
+
+
+@cache
+def code_version(modules: tuple[str, ...], build: Callable[..., Any] | None = None) -> str:
+    """Version (12 hex characters) of a stage's own code: the syntax trees, without comments and docstrings, of the
+    modules that do its work and of the function that calls them.
+
+    Computed rather than declared, because a constant that somebody has to remember to raise is forgotten once.
+    A change that leaves a stage's output as it was costs one rebuild of that stage; everything below it is found
+    again by content hash.
+    """
+    parts = {m: _module_digest(m) for m in sorted(set(modules))}
+    if build is not None:
+        parts["build"] = _function_digest(build.func if isinstance(build, partial) else build)
+    return digest(parts)[:12]

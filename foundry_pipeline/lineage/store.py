@@ -1,0 +1,295 @@
+"""The artifact store: folders named by the hash of what they hold.
+
+    <root>/artifacts/<content hash>/payload/…      the files themselves, never changed once published
+    <root>/artifacts/<content hash>/manifest.json  what it is and what it was built from
+    <root>/artifacts/<content hash>/verdict.json   data checks of a dataset, beside it and outside its hash
+    <root>/index/<input hash>.json                 inputs + declaration + code version → content hash
+    <root>/work/<input hash>/                      unfinished work that a repeated command resumes
+    <root>/locks/<input hash>.lock                 one writer at a time
+
+An artifact is written under a temporary name on the same file system, synced and renamed, so a folder under
+`artifacts/` is whole or absent. Nothing is ever found by age, by link or by name alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from foundry_pipeline.errors import DamagedArtifact, FoundryError, Locked
+from foundry_pipeline.lineage.hashing import folder_files, folder_hash
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published artifact: its content hash, its folder and its manifest."""
+
+    content_hash: str
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def payload(self) -> Path:
+        return self.folder / "payload"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the index: which inputs gave which content.
+
+    `inputs` maps an upstream's name to `{"content": …, "input": …}`, so that a walk never needs to guess which of
+    several ways to the same content was taken.
+    """
+
+    name: str
+    kind: str
+    input_hash: str
+    content_hash: str
+    inputs: dict[str, dict[str, str]]
+    declaration: dict[str, Any]
+    external: dict[str, str]
+    code_version: str
+    facts: dict[str, Any]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON under a temporary name, sync, rename: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("w", encoding="utf-8") as handle:
+            json.dump(value, handle, indent=1, sort_keys=True, ensure_ascii=False)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _disk_error(error, path) from error
+
+
+def _disk_error(error: OSError, path: Path) -> FoundryError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FoundryError(
+            "the disk is full; nothing half-written was kept",
+            where=str(path),
+            mend="free some space (`foundry doctor` shows what the store holds), then repeat the same command",
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return FoundryError(
+            f"the store cannot be written ({error.strerror})",
+            where=str(path),
+            mend="make the folder writable, or set FOUNDRY_STORE to another one",
+        )
+    return FoundryError(f"writing failed: {error}", where=str(path), mend="repeat the same command")
+
+
+def _move(source: Path, target: Path) -> None:
+    """Sync a folder's files and rename it; copied file by file where the two lie on different file systems."""
+    for path in source.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as handle:
+                os.fsync(handle.fileno())
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        for path in sorted(source.rglob("*")):
+            place = target / path.relative_to(source)
+            if path.is_dir():
+                place.mkdir(parents=True, exist_ok=True)
+                continue
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("rb") as reading, place.open("wb") as writing:
+                shutil.copyfileobj(reading, writing)
+                writing.flush()
+                os.fsync(writing.fileno())
+
+
+class Store:
+    """A local artifact store below one folder.
+
+    Assumes one file system (renames are atomic) and `flock`. Raises DamagedArtifact when content does not match its
+    name, Locked when another process writes the same artifact, FoundryError when the disk is full or read-only.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._verified: dict[str, tuple[tuple[str, int, int], ...]] = {}
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def folder(self, content_hash: str) -> Path:
+        return self.root / "artifacts" / content_hash
+
+    def record(self, input_hash: str) -> Record | None:
+        """The index line of an input hash, or None. A damaged line is set aside and counts as absent."""
+        path = self.root / "index" / f"{input_hash}.json"
+        if not path.is_file():
+            return None
+        try:
+            return Record(**json.loads(path.read_text(encoding="utf-8")))
+        except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+            raise DamagedArtifact(
+                f"the index line cannot be read ({error})",
+                where=str(path),
+                mend=f"rm {path}  # the artifact is then found again or rebuilt",
+            ) from error
+
+    def records(self) -> Iterator[Record]:
+        for path in sorted((self.root / "index").glob("*.json")):
+            record = self.record(path.stem)
+            if record is not None:
+                yield record
+
+    def open(self, content_hash: str, *, name: str = "") -> Artifact:
+        """The artifact of that hash, after comparing every payload file with the manifest.
+
+        A folder verified once in this process is compared by size and time afterwards.
+        """
+        folder = self.folder(content_hash)
+        mend = f"foundry repair {name or content_hash}"
+        label = f"{name} " if name else ""
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            declared = dict(manifest["files"])
+        except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise DamagedArtifact(
+                f"{label}artifact has no readable manifest ({error})", where=str(folder), mend=mend
+            ) from error
+        stats = self._stats(folder / "payload")
+        if self._verified.get(content_hash) != stats:
+            found = folder_files(folder / "payload")
+            wrong = sorted(p for p in declared.keys() | found.keys() if declared.get(p) != found.get(p))
+            sealed = manifest.get("payload_hash")
+            if wrong or folder_hash(declared) != sealed or manifest.get("content_hash") != content_hash:
+                what = f"{', '.join(wrong[:3])} differs from what was built" if wrong else "its manifest was changed"
+                raise DamagedArtifact(f"{label}artifact is damaged: {what}", where=str(folder / "payload"), mend=mend)
+            self._verified[content_hash] = stats
+        return Artifact(content_hash, folder, manifest)
+
+    @staticmethod
+    def _stats(payload: Path) -> tuple[tuple[str, int, int], ...]:
+        files = sorted(p for p in payload.rglob("*") if p.is_file())
+        return tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def work(self, input_hash: str) -> Path:
+        folder = self.root / "work" / input_hash
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _disk_error(error, folder) from error
+        return folder
+
+    @contextmanager
+    def lock(self, input_hash: str, *, name: str) -> Iterator[None]:
+        """Hold the right to build one artifact; a second writer is refused, naming the holder.
+
+        The kernel releases the lock when the process dies, however it dies.
+        """
+        path = self.root / "locks" / f"{input_hash}.lock"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise _disk_error(error, path) from error
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                handle.seek(0)
+                holder = handle.read().strip() or "another process"
+                raise Locked(
+                    f"{name} is being built by {holder}", where=str(path), mend="wait for it, or stop that process"
+                ) from error
+            handle.seek(0)
+            handle.truncate()
+            handle.write(f"process {os.getpid()}")
+            handle.flush()
+            yield
+
+    def publish(
+        self,
+        payload: Path,
+        *,
+        record: dict[str, Any],
+        content_hash: str | None = None,
+        manifest: dict[str, Any] | None = None,
+    ) -> Artifact:
+        """Move a finished payload folder into the store and index it.
+
+        `record` holds every field of `Record` but `content_hash`. `content_hash` overrides the folder's own (datasets
+        are hashed over their canonical rows). First writer wins: content that is already there is kept, the new copy
+        is dropped. Returns the artifact as stored.
+        """
+        files = folder_files(payload)
+        payload_hash = folder_hash(files)
+        content_hash = content_hash or payload_hash
+        target = self.folder(content_hash)
+        temporary: Path | None = None
+        try:
+            if not (target / "manifest.json").is_file():
+                temporary = self.root / "artifacts" / f".{content_hash}.{uuid.uuid4().hex}"
+                temporary.mkdir(parents=True)
+                _move(payload, temporary / "payload")
+                facts = record.get("facts", {})
+                write_json(
+                    temporary / "manifest.json",
+                    {
+                        **(manifest or {}),
+                        **{k: v for k, v in record.items() if k != "facts"},
+                        "facts": facts,
+                        "content_hash": content_hash,
+                        "payload_hash": payload_hash,
+                        "files": files,
+                    },
+                )
+                try:
+                    temporary.rename(target)
+                except OSError as error:
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+            artifact = self.open(content_hash, name=record["name"])
+            write_json(self.root / "index" / f"{record['input_hash']}.json", {**record, "content_hash": content_hash})
+        except OSError as error:
+            raise _disk_error(error, target) from error
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+        return artifact
+
+    def discard_work(self, input_hash: str) -> None:
+        shutil.rmtree(self.root / "work" / input_hash, ignore_errors=True)
+
+    def quarantine(self, content_hash: str) -> Path | None:
+        """Set a damaged artifact aside (never deleted) so that the next build makes it anew; its index lines go too."""
+        folder = self.folder(content_hash)
+        aside = None
+        if folder.exists():
+            aside = self.root / "quarantine" / f"{content_hash}-{uuid.uuid4().hex[:8]}"
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(aside)
+        self._verified.pop(content_hash, None)
+        for path in (self.root / "index").glob("*.json"):
+            record = self.record(path.stem)
+            if record is not None and record.content_hash == content_hash:
+                path.unlink()
+        return aside
+
+    def usage(self) -> dict[str, int]:
+        """Bytes held, by top folder of the store."""
+        out: dict[str, int] = {}
+        for folder in sorted(p for p in self.root.iterdir() if p.is_dir()) if self.root.is_dir() else []:
+            out[folder.name] = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        return out

@@ -1,0 +1,131 @@
+"""The response cache: every answer, under the hash of its full request, from the moment it arrives.
+
+A SQLite file in WAL mode, so that several processes read and write it at once and a kill leaves whole transactions
+only. Answers of a local group are stored together in one transaction: a group is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.models.requests import Reply
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS replies (
+    request_hash TEXT PRIMARY KEY,
+    text TEXT NOT NULL,
+    finish_reason TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    seconds REAL
+) WITHOUT ROWID
+"""
+_COLUMNS = "request_hash, text, finish_reason, prompt_tokens, completion_tokens, seconds"
+_VERSION = 1
+_WAIT_SECONDS = 60.0
+_MANY = 500  # SQLite takes 32,766 parameters in one statement, older builds 999
+
+
+class ResponseCache:
+    """Replies by request hash. Safe for several processes and threads: every call opens its own connection.
+
+    A stored reply is never replaced: the first one stays, since others may have been built on it.
+    Raises FoundryError where the file is not such a cache, was written by a newer version, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self._connection() as connection:
+            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            if found > _VERSION:
+                raise FoundryError(
+                    f"the response cache has layout {found}, this version knows {_VERSION}",
+                    where=str(path),
+                    mend="update Foundry, or set FOUNDRY_STORE to another folder",
+                )
+            if found < _VERSION:
+                connection.execute("PRAGMA journal_mode=WAL")
+                with _transaction(connection):
+                    connection.execute(_SCHEMA)
+                    connection.execute(f"PRAGMA user_version={_VERSION}")
+
+    def get(self, request_hash: str) -> Reply | None:
+        """The reply stored under a hash, with an empty request_id, or None."""
+        return self._find([request_hash]).get(request_hash)
+
+    def put(self, reply: Reply) -> None:
+        """Store one reply durably; returns when it is on disk."""
+        self.put_group([reply])
+
+    def get_group(self, request_hashes: Sequence[str]) -> list[Reply] | None:
+        """The replies under these hashes, in their order, or None unless every one of them is there."""
+        found = self._find(request_hashes)
+        return [found[h] for h in request_hashes] if len(found) == len(set(request_hashes)) else None
+
+    def put_group(self, replies: Sequence[Reply]) -> None:
+        """Store replies in one transaction: after a kill at any moment all of them are there, or none."""
+        rows = [
+            (r.request_hash, r.text, r.finish_reason, r.prompt_tokens, r.completion_tokens, r.seconds) for r in replies
+        ]
+        with self._connection() as connection, _transaction(connection):
+            connection.executemany(f"INSERT OR IGNORE INTO replies ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def __len__(self) -> int:
+        with self._connection() as connection:
+            return int(connection.execute("SELECT count(*) FROM replies").fetchone()[0])
+
+    def _find(self, hashes: Sequence[str]) -> dict[str, Reply]:
+        found: dict[str, Reply] = {}
+        with self._connection() as connection, _transaction(connection, "DEFERRED"):
+            for start in range(0, len(hashes), _MANY):
+                part = hashes[start : start + _MANY]
+                marks = ", ".join("?" * len(part))
+                query = f"SELECT {_COLUMNS} FROM replies WHERE request_hash IN ({marks})"
+                for row in connection.execute(query, list(part)):
+                    found[row[0]] = Reply("", *row)
+        return found
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
+            try:
+                # FULL syncs the log at each commit: an answer that was paid for survives a power cut, too.
+                connection.execute("PRAGMA synchronous=FULL")
+                yield connection
+            finally:
+                connection.close()
+        except sqlite3.OperationalError as error:
+            raise FoundryError(
+                f"the response cache cannot be used: {error}",
+                where=str(self.path),
+                mend="free disk space, or make the file writable, and run the same command again",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise FoundryError(
+                f"the response cache cannot be read: {error}",
+                where=str(self.path),
+                mend=f"mv {self.path} {self.path}.damaged   # answers will be generated again",
+            ) from error
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, mode: str = "IMMEDIATE") -> Iterator[None]:
+    connection.execute(f"BEGIN {mode}")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def renamed(replies: Sequence[Reply], request_ids: Sequence[str]) -> list[Reply]:
+    """Replies from the cache under the names by which they were asked for."""
+    return [replace(reply, request_id=name) for reply, name in zip(replies, request_ids, strict=True)]

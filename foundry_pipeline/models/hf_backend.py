@@ -1,0 +1,228 @@
+"""Batched generation from a dense folder by `transformers`, with or without a LoRA adapter on top.
+
+The library's own `generate` loop runs over a left-padded batch. Two things are added to it: noise per request
+(`models/sampling.py`), and a key-value cache that grows inside a buffer reserved beforehand: the library's default
+one copies all it holds at every step.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.models.base import quiet_transformers
+from foundry_pipeline.models.chat import check_lengths, render
+from foundry_pipeline.models.requests import ChatRequest, FinishReason, ModelRef, Reply
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Cache
+
+Precision = Literal["bfloat16", "float32"]
+
+
+class TransformersBackend:
+    """A dense model in memory, on the GPU where there is one.
+
+    Supports any causal model with a chat template and, by `adapter_path`, a PEFT adapter applied at run time (in
+    float32, as it was trained). Assumes safetensors; code from the folder is never run. Raises FoundryError for a
+    folder without weights or template, and for a prompt longer than the context.
+    """
+
+    def __init__(self, model: ModelRef, *, threads: int, precision: Precision = "bfloat16") -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+        folder = Path(model.path)
+        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+            raise FoundryError(
+                "no dense model here: a folder with config.json and safetensors is expected",
+                where=model.path,
+                mend="build the model's artifact again",
+            )
+        torch.set_num_threads(threads)
+        self._threads, self._precision, self._title = threads, precision, model.title
+        self._adapter = model.adapter_path is not None
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        with quiet_transformers():
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+            network: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=getattr(torch, precision),
+                attn_implementation="sdpa",
+                use_safetensors=True,
+                device_map=self._device if self._device != "cpu" else None,
+            )
+            if model.adapter_path is not None:
+                network = _with_adapter(network, Path(model.adapter_path))
+        self._network = network.eval()
+        self._template = self._tokenizer.chat_template
+        if not isinstance(self._template, str):
+            raise FoundryError(
+                "the tokenizer carries no chat template, so nobody can say how the model wants to be asked",
+                where=model.path,
+                mend="use the chat (instruct) variant of this model",
+            )
+        declared = GenerationConfig.from_pretrained(folder).eos_token_id
+        ends = declared if isinstance(declared, list) else [declared or self._tokenizer.eos_token_id]
+        self._ends: list[int] = [int(e) for e in ends]
+        self._pad = int(self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else self._ends[0])
+        self._context_length = int(network.config.max_position_embeddings)
+
+    def close(self) -> None:
+        self._network = None
+
+    def environment(self) -> dict[str, Any]:
+        import torch
+
+        cpu = self._device == "cpu"
+        return {
+            "library": f"transformers {version('transformers')}, torch {torch.__version__}"
+            + (f", peft {version('peft')}" if self._adapter else ""),
+            "processor": torch.backends.cpu.get_cpu_capability() if cpu else torch.cuda.get_device_name(),
+            "threads": self._threads,
+            "precision": self._precision,
+            "cache": "left padding, sdpa",
+        }
+
+    def prompt_ids(self, request: ChatRequest) -> list[int]:
+        """Token ids of the rendered conversation, special tokens parsed."""
+        text = render(self._template, request, self._tokenizer.special_tokens_map)
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def answer(self, requests: Sequence[ChatRequest], hashes: Sequence[str]) -> list[Reply]:
+        """Generate for one group; see ChatBackend."""
+        import torch
+        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
+
+        from foundry_pipeline.models.sampling import SeededSampling
+
+        prompts = [self.prompt_ids(r) for r in requests]
+        check_lengths(requests, [len(p) for p in prompts], self._context_length, self._title)
+        width, bound = max(map(len, prompts)), max(r.max_tokens for r in requests)
+        ids = torch.tensor([[self._pad] * (width - len(p)) + p for p in prompts])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        stop = _RowsDone([r.max_tokens for r in requests], width, self._ends)
+        config = GenerationConfig(
+            do_sample=False, max_new_tokens=bound, eos_token_id=self._ends, pad_token_id=self._pad, use_cache=True
+        )
+        started = time.perf_counter()
+        with torch.inference_mode():
+            out = self._network.generate(
+                input_ids=ids.to(self._device),
+                attention_mask=mask.to(self._device),
+                generation_config=config,
+                logits_processor=LogitsProcessorList([SeededSampling(requests)]),
+                stopping_criteria=StoppingCriteriaList([stop]),
+                past_key_values=reserved_cache(self._network.config, width + bound),
+            )
+        rows = out[:, width:].tolist()
+        replies = []
+        for i, (request, row) in enumerate(zip(requests, rows, strict=True)):
+            tokens, finish_reason = cut(row[: request.max_tokens], self._ends)
+            replies.append(
+                Reply(
+                    request_id=request.request_id,
+                    request_hash=hashes[i],
+                    text=self._tokenizer.decode(
+                        tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+                    ),
+                    finish_reason=finish_reason,
+                    prompt_tokens=len(prompts[i]),
+                    completion_tokens=len(tokens),
+                    seconds=stop.ended[i] - started,
+                )
+            )
+        return replies
+
+
+def cut(tokens: list[int], ends: Sequence[int]) -> tuple[list[int], FinishReason]:
+    """Tokens before the first end token, and whether there was one."""
+    at = next((i for i, token in enumerate(tokens) if token in ends), None)
+    return (tokens, "length") if at is None else (tokens[:at], "stop")
+
+
+class _RowsDone:
+    """A stopping criterion with a bound for each row; notes when each row came to its end."""
+
+    def __init__(self, bounds: Sequence[int], width: int, ends: Sequence[int]) -> None:
+        import torch
+
+        self._bounds = torch.tensor(list(bounds)) + width
+        self._ends = torch.tensor(list(ends))
+        self.ended = [float("inf")] * len(bounds)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        import torch
+
+        full = input_ids.shape[1] >= self._bounds
+        ended = full | torch.isin(input_ids[:, -1].cpu(), self._ends)
+        now = time.perf_counter()
+        for row in torch.nonzero(ended).flatten().tolist():
+            self.ended[row] = min(self.ended[row], now)
+        return full.to(input_ids.device)
+
+
+def reserved_cache(config: Any, length: int) -> Cache:
+    """A dynamic key-value cache that writes into buffers of `length` positions instead of copying itself at each step.
+
+    Layers of other kinds (sliding windows, linear attention) keep the library's own.
+    """
+    import torch
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    class ReservedLayer(DynamicLayer):
+        def update(
+            self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            if not self.is_initialized:
+                self.dtype, self.device = key_states.dtype, key_states.device
+                batch, heads, _, width = key_states.shape
+                self.key_buffer = key_states.new_empty(batch, heads, length, width)
+                self.value_buffer = value_states.new_empty(batch, heads, length, value_states.shape[-1])
+                self.keys, self.values = self.key_buffer[:, :, :0], self.value_buffer[:, :, :0]
+                self.is_initialized = True
+            start = self.keys.shape[2]
+            end = start + key_states.shape[2]
+            self.key_buffer[:, :, start:end] = key_states
+            self.value_buffer[:, :, start:end] = value_states
+            self.keys, self.values = self.key_buffer[:, :, :end], self.value_buffer[:, :, :end]
+            return self.keys, self.values
+
+    cache = DynamicCache(config=config)
+    cache.layers = [ReservedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def _with_adapter(network: Any, folder: Path) -> Any:
+    """The network with a PEFT adapter from a folder; names weights that the folder lacks instead of passing over them."""
+    from peft import PeftModel
+    from safetensors import safe_open
+
+    config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    if not config.is_file() or not weights.is_file():
+        raise FoundryError(
+            "no adapter here: adapter_config.json and adapter_model.safetensors are expected",
+            where=str(folder),
+            mend="train the run again: dagster asset materialize --select <run>_adapter",
+        )
+    tuned = PeftModel.from_pretrained(network, folder)
+    wanted = {n.replace(".default", "") for n in tuned.state_dict() if ".lora_" in n}
+    with safe_open(weights, framework="pt") as file:
+        held = {n for n in file.keys() if ".lora_" in n}  # noqa: SIM118 - a file handle, not a dict
+    if wanted != held:
+        rank = json.loads(config.read_text(encoding="utf-8")).get("r")
+        raise FoundryError(
+            f"the adapter (rank {rank}) does not fit the base: {len(wanted - held)} of its weights are missing, "
+            f"{len(held - wanted)} belong to nothing",
+            where=str(folder),
+            mend="use the base that the adapter was trained on",
+        )
+    return tuned

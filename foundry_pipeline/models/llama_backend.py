@@ -1,0 +1,322 @@
+"""Batched generation from a GGUF file by llama.cpp, through its low-level batch interface.
+
+All sequences of a group start together and share each decoding step; one that has ended leaves the batch, so the
+steps get cheaper towards the end. What all prompts have in common is read once. Every sequence has a key-value cache of its own (`kv_unified=False`): measured on
+SmolLM2-135M this is faster than one shared cache and keeps Q8_0 free of influence between sequences. Other types
+still round differently in batches of different shape, which is why replies are stored by group (see
+`requests.group_hashes`).
+
+Sampling is llama.cpp's own chain, seeded per request: top-k, top-p, temperature, draw.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.models.chat import check_lengths, render
+from foundry_pipeline.models.requests import ChatRequest, FinishReason, ModelRef, Reply
+from foundry_pipeline.models.vocabulary import metadata, tokenize
+
+_BATCH = 512  # tokens in one physical batch while prompts are read; llama.cpp's default, part of the numerics
+_PAD = 256  # llama.cpp rounds the cells of a sequence up to this
+
+
+@dataclass
+class _Sequence:
+    """One request while it is being answered. `slot` is its sequence number in the context."""
+
+    slot: int
+    request: ChatRequest
+    prompt: list[int]
+    sampler: Any
+    tokens: list[int] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    seconds: float = 0.0
+
+
+class LlamaBackend:
+    """A GGUF model in memory. Supports chat models whose template is in the file; adapters are not supported.
+
+    Raises FoundryError for a file that is no model, one without a chat template, and a prompt longer than the context.
+    """
+
+    def __init__(self, model: ModelRef, *, threads: int) -> None:
+        import llama_cpp
+
+        from foundry_pipeline.models.llama_log import silence
+
+        if model.adapter_path is not None:
+            raise FoundryError(
+                "llama.cpp serves merged weights only, here with an adapter beside them",
+                where=model.title,
+                mend="serve the merged or quantized model, or use the transformers backend",
+            )
+        silence()
+        self._lib = llama_cpp
+        self._threads = threads
+        self._title = model.title
+        path = Path(model.path)
+        if not path.is_file():
+            raise FoundryError("model file not found", where=model.path, mend="build the model's artifact again")
+        self._model: Any = llama_cpp.llama_model_load_from_file(
+            str(path).encode(), llama_cpp.llama_model_default_params()
+        )
+        if not self._model:
+            raise FoundryError(
+                "llama.cpp cannot read this file as a model",
+                where=model.path,
+                mend="check that it is a whole GGUF file of an architecture that llama.cpp knows",
+            )
+        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        template = metadata(self._model, "tokenizer.chat_template")
+        if template is None:
+            self.close()
+            raise FoundryError(
+                "the GGUF file carries no chat template, so nobody can say how the model wants to be asked",
+                where=model.path,
+                mend="export it again from a folder whose tokenizer has a chat template",
+            )
+        self._template = template
+        self._context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
+        self._special = {
+            f"{name}_token": llama_cpp.llama_vocab_get_text(self._vocab, token).decode()
+            for name in ("bos", "eos", "pad")
+            if (token := getattr(llama_cpp, f"llama_vocab_{name}")(self._vocab)) >= 0
+        }
+
+    def close(self) -> None:
+        if self._model:
+            self._lib.llama_model_free(self._model)
+            self._model = None
+
+    def environment(self) -> dict[str, Any]:
+        return {
+            "library": f"llama-cpp-python {version('llama-cpp-python')}",
+            "processor": self._lib.llama_print_system_info().decode().strip(" |"),
+            "gpu": bool(self._lib.llama_supports_gpu_offload()),
+            "threads": self._threads,
+            "cache": "per sequence, f16, flash attention",
+            "batch": _BATCH,
+        }
+
+    def prompt_ids(self, request: ChatRequest) -> list[int]:
+        """Token ids of the rendered conversation, special tokens parsed."""
+        return tokenize(self._vocab, render(self._template, request, self._special))
+
+    def answer(self, requests: Sequence[ChatRequest], hashes: Sequence[str]) -> list[Reply]:
+        """Decode one group; see ChatBackend."""
+        prompts = [self.prompt_ids(r) for r in requests]
+        check_lengths(requests, [len(p) for p in prompts], self._context_length, self._title)
+        longest = max(len(p) + r.max_tokens for p, r in zip(prompts, requests, strict=True))
+        with self._samplers(requests) as samplers:
+            sequences = [
+                _Sequence(slot, r, p, s)
+                for slot, (r, p, s) in enumerate(zip(requests, prompts, samplers, strict=True))
+            ]
+            with self._context(len(requests), longest) as context:
+                self._generate(context, sequences)
+        return [
+            Reply(
+                request_id=s.request.request_id,
+                request_hash=h,
+                text=self._text(s.tokens),
+                finish_reason=s.finish_reason or "length",
+                prompt_tokens=len(s.prompt),
+                completion_tokens=len(s.tokens),
+                seconds=s.seconds,
+            )
+            for s, h in zip(sequences, hashes, strict=True)
+        ]
+
+    def _generate(self, context: Any, sequences: list[_Sequence]) -> None:
+        """Decode all sequences to their ends.
+
+        llama.cpp decodes separate caches in one pass only where their numbers follow each other without a gap. So when
+        a sequence ends, the last one moves into its slot (a copy of its cache, bit for bit); without that the steps
+        fall apart into small passes and speed halves.
+        """
+        started = time.perf_counter()
+        memory = self._lib.llama_get_memory(context)
+        batch = self._lib.llama_batch_init(_BATCH, 0, 1)
+        try:
+            self._read_prompts(context, batch, sequences, started)
+            live = self._close_gaps(memory, sequences)
+            while live:
+                # A group of more sequences than one batch holds is unusual, but must work.
+                for at in range(0, len(live), _BATCH):
+                    part = live[at : at + _BATCH]
+                    for i, s in enumerate(part):
+                        self._put(batch, i, s.tokens[-1], len(s.prompt) + len(s.tokens) - 1, s.slot, True)
+                    self._decode(context, batch, len(part))
+                    for i, s in enumerate(part):
+                        self._take(context, i, s, started)
+                live = self._close_gaps(memory, live)
+        finally:
+            self._lib.llama_batch_free(batch)
+
+    def _close_gaps(self, memory: Any, sequences: list[_Sequence]) -> list[_Sequence]:
+        """The sequences that go on, renumbered 0, 1, 2, … in the cache."""
+        live = [s for s in sequences if s.finish_reason is None]
+        free = sorted(s.slot for s in sequences if s.finish_reason is not None)
+        for slot in free:
+            self._lib.llama_memory_seq_rm(memory, slot, -1, -1)
+        live.sort(key=lambda s: s.slot)
+        for slot in free:
+            if slot >= len(live):
+                break
+            last = live.pop()
+            self._lib.llama_memory_seq_cp(memory, last.slot, slot, -1, -1)
+            self._lib.llama_memory_seq_rm(memory, last.slot, -1, -1)
+            last.slot = slot
+            live.insert(slot, last)
+        return live
+
+    def _read_prompts(self, context: Any, batch: Any, sequences: list[_Sequence], started: float) -> None:
+        """Feed every prompt in batches of up to _BATCH tokens and draw each sequence's first token.
+
+        What all prompts have in common (a system message, mostly) is read once and copied to every sequence.
+        """
+        shared = _common_prefix([s.prompt for s in sequences]) if len(sequences) > 1 else 0
+        count = 0
+        ends: list[tuple[int, _Sequence]] = []
+
+        def flush() -> None:
+            nonlocal count
+            if count:
+                self._decode(context, batch, count)
+                for i, s in ends:
+                    self._take(context, i, s, started)
+            count = 0
+            ends.clear()
+
+        def feed(s: _Sequence, positions: range) -> None:
+            nonlocal count
+            for position in positions:
+                last = position == len(s.prompt) - 1
+                self._put(batch, count, s.prompt[position], position, s.slot, last)
+                if last:
+                    ends.append((count, s))
+                count += 1
+                if count == _BATCH:
+                    flush()
+
+        if shared:
+            feed(sequences[0], range(shared))
+            flush()
+            memory = self._lib.llama_get_memory(context)
+            for s in sequences[1:]:
+                self._lib.llama_memory_seq_cp(memory, 0, s.slot, -1, -1)
+        for s in sequences:
+            feed(s, range(shared, len(s.prompt)))
+        flush()
+
+    @staticmethod
+    def _put(batch: Any, i: int, token: int, position: int, slot: int, wants_logits: bool) -> None:
+        batch.token[i] = token
+        batch.pos[i] = position
+        batch.n_seq_id[i] = 1
+        batch.seq_id[i][0] = slot
+        batch.logits[i] = wants_logits
+
+    def _decode(self, context: Any, batch: Any, count: int) -> None:
+        batch.n_tokens = count
+        code = self._lib.llama_decode(context, batch)
+        if code != 0:
+            raise FoundryError(
+                f"llama.cpp could not decode a batch of {count} tokens (code {code})",
+                where=self._title,
+                mend="lower `generation_group` in the profile: the key-value cache may not fit in memory",
+            )
+
+    def _take(self, context: Any, output: int, s: _Sequence, started: float) -> None:
+        """Draw the next token of a sequence; at an end token or at the bound the sequence is done."""
+        token = self._lib.llama_sampler_sample(s.sampler, context, output)
+        if self._lib.llama_vocab_is_eog(self._vocab, token):
+            s.finish_reason = "stop"
+        else:
+            s.tokens.append(token)
+            if len(s.tokens) == s.request.max_tokens:
+                s.finish_reason = "length"
+        if s.finish_reason is not None:
+            s.seconds = time.perf_counter() - started
+
+    @contextmanager
+    def _context(self, sequences: int, longest: int) -> Iterator[Any]:
+        """A fresh context with room for `longest` tokens in each sequence; its size depends on the group alone."""
+        lib = self._lib
+        per_sequence = -(-longest // _PAD) * _PAD
+        params = lib.llama_context_default_params()
+        params.n_ctx = per_sequence * sequences
+        params.n_seq_max = sequences
+        params.n_batch = _BATCH
+        params.n_ubatch = _BATCH
+        params.n_outputs_max = min(_BATCH, max(sequences, 1))
+        params.n_threads = self._threads
+        params.n_threads_batch = self._threads
+        params.kv_unified = False
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        context = lib.llama_init_from_model(self._model, params)
+        if not context:
+            raise FoundryError(
+                f"no memory for {sequences} sequences of {per_sequence} tokens",
+                where=self._title,
+                mend="lower `generation_group`, `answer_max_tokens` or `student_max_tokens` in the profile",
+            )
+        try:
+            yield context
+        finally:
+            lib.llama_free(context)
+
+    @contextmanager
+    def _samplers(self, requests: Sequence[ChatRequest]) -> Iterator[list[Any]]:
+        chains: list[Any] = []
+        try:
+            for request in requests:
+                chains.append(sampler_chain(request))
+            yield chains
+        finally:
+            for chain in chains:
+                self._lib.llama_sampler_free(chain)
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        """Text of the tokens. A character cut in two by the bound becomes U+FFFD, as in `transformers`."""
+        if not tokens:
+            return ""
+        array = (self._lib.llama_token * len(tokens))(*tokens)
+        size = 32 * len(tokens) + 32
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = self._lib.llama_detokenize(self._vocab, array, len(tokens), buffer, size, False, False)
+            if length >= 0:
+                return buffer.raw[:length].decode("utf-8", "replace")
+            size = -length
+
+
+def _common_prefix(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with alike; short of the last token of each, which has to be decoded."""
+    least = min(len(p) for p in prompts) - 1
+    first = prompts[0]
+    return next((i for i in range(least) if any(p[i] != first[i] for p in prompts)), least)
+
+
+def sampler_chain(request: ChatRequest) -> Any:
+    """llama.cpp's sampler for one request; to be freed by the caller."""
+    import llama_cpp as lib
+
+    chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+    if request.temperature == 0:
+        lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_greedy())
+        return chain
+    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_top_k(request.top_k))
+    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_top_p(request.top_p, 1))
+    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_temp(request.temperature))
+    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_dist(request.seed))
+    return chain

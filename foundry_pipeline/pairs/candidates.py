@@ -1,0 +1,92 @@
+"""Candidate pairs: one teacher's answer and one student's answer to the same prompt, with every score a rule reads.
+
+A pair's id is the hash of what it says, so that equal pairs are one pair wherever they were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import polars as pl
+
+from foundry_pipeline import textstats
+from foundry_pipeline.declarations.sources import Character
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.hashing import digest
+from foundry_pipeline.pairs import Schema
+
+PAIRS: Schema = {
+    "pair_id": pl.String,
+    "prompt": pl.String,
+    "chosen": pl.String,
+    "rejected": pl.String,
+    "category": pl.String,
+    "difficulty": pl.String,
+    "origin": pl.String,
+    "prompt_id": pl.String,
+    "passage_ids": pl.List(pl.String),
+    "teacher": pl.String,
+    "student": pl.String,
+    "teacher_request_hash": pl.String,
+    "student_request_hash": pl.String,
+    "fit": pl.Float64,
+    "voice_chosen": pl.Float64,
+    "voice_rejected": pl.Float64,
+    "voice_contrast": pl.Float64,
+    "repetition_rejected": pl.Float64,
+    "upsample": pl.Int64,
+}
+CANDIDATES: Schema = {**PAIRS, "finish_reason": pl.String}
+
+
+def pair_id(prompt: str, chosen: str, rejected: str | None, origin: str) -> str:
+    """SHA-256 (hex) of what the pair says and where it comes from."""
+    return digest({"prompt": prompt, "chosen": chosen, "rejected": rejected, "origin": origin})
+
+
+@lru_cache(maxsize=65_536)
+def voice_score(text: str, markers: tuple[str, ...]) -> float:
+    """`textstats.voice`, rounded to six places and remembered: the same answers are scored again and again."""
+    return round(textstats.voice(text, markers), 6)
+
+
+def score_pairs(pairs: pl.DataFrame, character: Character) -> pl.DataFrame:
+    """`pairs` with pair_id and the four text scores computed anew; a missing rejected side has no scores.
+
+    Needs prompt, chosen, rejected and origin; other columns stay. Scores are rounded to six places, so that the order
+    in which a machine adds cannot reach a hash.
+    """
+    rows = pairs.select("prompt", "chosen", "rejected", "origin").rows()
+    chosen = [voice_score(c, character.period_markers) for _, c, _, _ in rows]
+    rejected = [None if r is None else voice_score(r, character.period_markers) for _, _, r, _ in rows]
+    contrast = [None if r is None else round(c - r, 6) for c, r in zip(chosen, rejected, strict=True)]
+    repetition = [None if r is None else round(textstats.repetition(r), 6) for _, _, r, _ in rows]
+    return pairs.with_columns(
+        pl.Series("pair_id", [pair_id(*row) for row in rows], dtype=pl.String),
+        pl.Series("voice_chosen", chosen, dtype=pl.Float64),
+        pl.Series("voice_rejected", rejected, dtype=pl.Float64),
+        pl.Series("voice_contrast", contrast, dtype=pl.Float64),
+        pl.Series("repetition_rejected", repetition, dtype=pl.Float64),
+    )
+
+
+def missing_answers(prompt_ids: Iterable[str], answers: pl.DataFrame) -> list[str]:
+    """Prompts without an answer in `answers`, sorted."""
+    return sorted(set(prompt_ids) - set(answers["prompt_id"]))
+
+
+def candidate_pairs(responses: pl.DataFrame, answers: pl.DataFrame, character: Character) -> pl.DataFrame:
+    """Join the teacher's responses with one student's answers by prompt_id: columns CANDIDATES, sorted by prompt_id.
+
+    Every response needs an answer; answers to other prompts are left aside. `upsample` is 1.
+    Raises FoundryError when an answer is missing or given twice.
+    """
+    missing = missing_answers(responses["prompt_id"], answers)
+    if missing or answers["prompt_id"].n_unique() != answers.height:
+        what = f"{len(missing)} prompts have no student answer" if missing else "a prompt has two student answers"
+        raise FoundryError(
+            what, where=", ".join(missing[:5]), mend="generate the student's answers for these teacher responses again"
+        )
+    joined = responses.join(answers, on="prompt_id", how="inner").with_columns(upsample=pl.lit(1, pl.Int64))
+    return score_pairs(joined, character).select(pl.col(c).cast(t) for c, t in CANDIDATES.items()).sort("prompt_id")

@@ -1,0 +1,94 @@
+"""The page of one run: what was measured, from which data, and what it looked like.
+
+    write_report(chain, d, "madison_r2")   → …/reports/madison_r2.html
+
+One file that loads nothing and runs nothing: style and plots are inline, there is no script, and its content security
+policy refuses any, so that an answer that holds markup is text whatever happens.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from foundry_pipeline.chain.engine import Chain
+from foundry_pipeline.declarations import Declarations
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.reports import tables, wording
+from foundry_pipeline.reports.data import ReportData, label, mode_title
+from foundry_pipeline.reports.figures import figures
+from foundry_pipeline.reports.gather import gather
+from foundry_pipeline.reports.svg import swatch
+
+TEMPLATE = "run_report.html.jinja"
+
+
+def write_report(chain: Chain, d: Declarations, run: str) -> Path:
+    """Write the page of an evaluated run and return where it is. A reader sees the old page or the new one.
+
+    Raises what `gather` raises, and FoundryError when the page cannot be written.
+    """
+    page = render_report(gather(chain, d, run))
+    path = chain.settings.reports / f"{run}.html"
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(page)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise FoundryError(
+            f"the report cannot be written ({error.strerror})",
+            where=str(path),
+            mend=f"free some space or make the folder writable, then: foundry report {run}",
+        ) from error
+    return path
+
+
+def render_report(data: ReportData) -> str:
+    """The page as HTML. Pure: equal data give the same bytes."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "num": wording.number,
+        "count": wording.count,
+        "label": label,
+        "mode": mode_title,
+        "duration": wording.duration,
+        "plain": tables.plain,
+        "bound": tables.bound,
+        "observed": tables.observed,
+        "web": tables.web_link,
+    }
+    return environment.get_template(TEMPLATE).render(_context(data))
+
+
+def _context(data: ReportData) -> dict[str, Any]:
+    return {
+        "d": data,
+        "findings": wording.findings(data),
+        "tiles": tables.tiles(data),
+        "categories": tables.categories(data),
+        "figures": figures(data),
+        "samples": tables.samples(data),
+        "origins": tables.origins(data.dataset) if data.dataset else [],
+        "hyperparameters": tables.hyperparameters(data.training) if data.training else [],
+        "training_facts": tables.training_facts(data.training) if data.training else [],
+        "span": wording.span,
+        "percent": wording.percent,
+        "comparison": wording.comparison,
+        "verdict": wording.verdict,
+        "swatch": swatch,
+    }

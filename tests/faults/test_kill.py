@@ -1,0 +1,71 @@
+"""kill -9 of the run and of its child, in training and in generation: the same command ends with the same hashes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project, children_running, contents, kill, make_project, share_base_model, wait_for
+
+pytestmark = pytest.mark.chain
+TRAINER, GENERATOR = "foundry_pipeline.training.train", "foundry_pipeline.models.generate"
+COMMAND = ("dagster", "asset", "materialize", "--select", "*keeper_first_responses")
+
+
+def _in_training(project: Project) -> bool:
+    return any(p.stat().st_size > 0 for p in (project.store / "work").glob("*/metrics.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def disturbed(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A second project in which generation and training were each killed twice: once the child, once the run."""
+    project = make_project(tmp_path_factory.mktemp("killed") / "project")
+    share_base_model(built, project)
+    for module, ready in (
+        (GENERATOR, lambda: bool(children_running(GENERATOR, project.root))),
+        (TRAINER, lambda: _in_training(project)),
+    ):
+        for victim in ("child", "run"):
+            run = project.start(*COMMAND)
+            wait_for(lambda: ready() or run.poll() is not None)  # noqa: B023 - used within the iteration
+            wait_for(lambda: bool(children_running(module, project.root)) or run.poll() is not None)  # noqa: B023
+            assert run.poll() is None, (project.root / "started.log").read_text()[-3000:]
+            time.sleep(0.5)
+            child = children_running(module, project.root)
+            assert child, f"no {module} to kill"
+            if victim == "child":
+                kill(child[0])
+                assert run.wait(timeout=120) != 0
+            else:
+                kill(run.pid)
+                run.wait(timeout=30)
+                wait_for(lambda: not children_running(module, project.root), seconds=5)  # noqa: B023
+    return project
+
+
+def test_the_same_command_resumes_and_ends_with_the_same_hashes(built: Project, disturbed: Project) -> None:
+    done = disturbed.run(*COMMAND)
+    assert done.returncode == 0, done.stdout[-5000:]
+    wanted = {k: v for k, v in contents(built).items() if not k.endswith("_eval")}
+    assert contents(disturbed) == wanted
+
+
+def test_nothing_half_written_is_left(disturbed: Project) -> None:
+    assert not list((disturbed.store / "artifacts").glob(".*"))
+    assert not list((disturbed.store / "work").glob("*"))
+
+
+def test_a_second_writer_is_refused(built: Project, tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    share_base_model(built, project)
+    first = project.start(*COMMAND)
+    try:
+        wait_for(lambda: bool(children_running(GENERATOR, project.root)) or first.poll() is not None)
+        second = project.run("dagster", "asset", "materialize", "--select", "keeper_student_responses")
+    finally:
+        kill(first.pid)
+        first.wait(timeout=30)
+    assert second.returncode != 0
+    assert "is being built by" in second.stdout

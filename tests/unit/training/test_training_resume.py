@@ -1,0 +1,122 @@
+"""The real trainer on the real model: killed, torn and out of room, it still ends with the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foundry_pipeline.errors import Locked
+from foundry_pipeline.launch import read_facts, read_json, run_script, script_command, work_lock, write_spec
+from foundry_pipeline.training.plan import MODULE
+
+
+def hashes(work: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((work / "result").iterdir())}
+
+
+def steps_seen(work: Path) -> int:
+    file = work / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
+
+
+def start_and_stop(spec: dict[str, Any], work: Path, step: int, number: signal.Signals) -> int:
+    """Start a training, send it a signal once it has done `step` steps, and return its exit code."""
+    process = subprocess.Popen(script_command(MODULE, write_spec(spec, work)))
+    try:
+        end = time.monotonic() + 120
+        while steps_seen(work) < step:
+            assert process.poll() is None, "ended before it could be stopped"
+            assert time.monotonic() < end, "too slow"
+            time.sleep(0.005)
+        process.send_signal(number)
+        return process.wait(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def last_step(work: Path) -> int:
+    return max(int(path.name[5:]) for path in (work / "checkpoints").glob("step-*"))
+
+
+def test_killed_torn_and_out_of_room_it_ends_with_the_same_bytes(
+    make_spec: Callable[..., dict[str, Any]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec = make_spec()  # 7 rows × 2 epochs = 14 steps, a checkpoint after every second one
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_script(MODULE, spec, whole)
+    facts = read_facts(whole)
+    assert facts["steps"] == 14
+    assert facts["resumed_from"] == []
+    assert [row["step"] for row in facts["history"]] == list(range(1, 15))
+
+    # in the first epoch, in order; the lock and the checkpoints stay usable
+    assert start_and_stop(spec, broken, 3, signal.SIGTERM) == 143
+    # in the second epoch, by force
+    assert start_and_stop(spec, broken, 9, signal.SIGKILL) == -signal.SIGKILL
+    with pytest.raises(Locked), work_lock(broken), work_lock(broken, wait_seconds=0):
+        pass
+    torn = last_step(broken)
+    flip_a_byte(broken / "checkpoints" / f"step-{torn}" / "optimizer.pt")
+
+    # no room: the adapter of 5 MB still fits, the optimizer's state of 10 MB does not
+    def bound() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (7 * 2**20, 7 * 2**20))
+
+    out_of_room = subprocess.run(
+        script_command(MODULE, write_spec(spec, broken)), preexec_fn=bound, capture_output=True, text=True, timeout=120
+    )
+    assert out_of_room.returncode == 1
+    assert f"checkpoint step-{torn} is skipped: optimizer.pt is damaged" in out_of_room.stderr
+    assert "could not write" in read_json(broken / "error.json")["what"]
+    assert last_step(broken) == torn - 2
+    assert not (broken / "result").exists()
+
+    run_script(MODULE, spec, broken)
+    resumed = read_facts(broken)
+    assert hashes(broken) == hashes(whole)
+    assert sorted(hashes(broken)) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert resumed["history"] == facts["history"]
+    assert resumed["resumed_from"][-2:] == [torn - 2, torn - 2]
+    assert not (broken / "checkpoints").exists()
+
+    # a finished one is not done again
+    before = time.monotonic()
+    run_script(MODULE, spec, broken)
+    assert time.monotonic() - before < 5
+    assert read_facts(broken) == resumed
+    assert "already trained" in capfd.readouterr().err
+
+    config = read_json(broken / "result" / "adapter_config.json")
+    assert config["base_model_name_or_path"] == "b" * 64
+    assert config["target_modules"] == sorted(config["target_modules"])
+    assert str(tmp_path) not in (broken / "result" / "adapter_config.json").read_text()
+
+
+@pytest.mark.parametrize("method", ["dpo", "sft"])
+def test_the_other_methods_train(method: str, make_spec: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    run_script(MODULE, make_spec(method=method, epochs=1, validation_fraction=0.2), tmp_path / "work")
+    facts = read_facts(tmp_path / "work")
+    assert (facts["rows_per_epoch"], facts["validation_rows"], facts["steps"]) == (5, 2, 5)
+    assert facts["validation_loss"] > 0
+    weights = load_file(tmp_path / "work" / "result" / "adapter_model.safetensors")
+    # LoRA's second matrices start at zero: that they are not any more means that something was learned
+    assert all(abs(value).max() > 0 for name, value in weights.items() if "lora_B" in name)
