@@ -33,14 +33,14 @@ madison: setup
 
 test: setup
 	scripts/browser.sh
-	ruff check foundry_pipeline tests benchmarks
-	ruff format --check foundry_pipeline tests benchmarks
+	ruff check foundry_pipeline tests benchmarks scripts
+	ruff format --check foundry_pipeline tests benchmarks scripts
 	mypy
 	pytest
 
 lint: setup
-	ruff check foundry_pipeline tests benchmarks
-	ruff format --check foundry_pipeline tests benchmarks
+	ruff check foundry_pipeline tests benchmarks scripts
+	ruff format --check foundry_pipeline tests benchmarks scripts
 	mypy
 
 ui: setup

@@ -98,6 +98,12 @@ def training_passages(passages: pl.DataFrame) -> pl.DataFrame:
 def build_teacher(ctx: BuildContext, *, files: CharacterFiles, teacher: Any, passages: str, threads: int) -> Built:
     from foundry_pipeline.corpus.retrieval import Retriever
 
+    if teacher.kind != "primary_source":
+        raise FoundryError(
+            f"the teacher `{teacher.kind}` is declared but not built yet",
+            where="assets/profiles/, field `teacher.kind`",
+            mend="set `kind: primary_source`, or use the profile `laptop`",
+        )
     own = training_passages(read_frame(ctx.inputs[passages], "passages"))
     prompts = prompts_frame(files.training_prompts)
     retriever = Retriever(own, threads=threads)
@@ -264,7 +270,7 @@ def data_stages(d: Declarations, character: str) -> list[Stage]:
         wanted = student_demand(mine, student, size_factor=profile.size_factor, overdraw=profile.overdraw)
         return {"wanted": wanted, "floors": floors}
 
-    generation = {
+    generation: dict[str, Any] = {
         "sampling": profile.student_sampling.model_dump(mode="json"),
         "threads": profile.threads,
         "group": profile.generation_group,

@@ -145,7 +145,7 @@ class Chain:
         records = {i: memo[i].record for i in stage.inputs}
         inputs = {i: self.store.open(r.content_hash, name=i) for i, r in records.items() if r is not None}
         if stage.gate is not None:
-            stage.gate(self.settings, self.store, inputs)
+            stage.gate(self, inputs)
         if found.record is not None:
             artifact = self.store.open(found.record.content_hash, name=name)
             return Materialized(stage, artifact, found.record, reused=True, seconds=0.0)

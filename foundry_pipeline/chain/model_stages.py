@@ -10,15 +10,15 @@ from typing import Any
 
 import polars as pl
 
+from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.chain.gate import require_verdict
 from foundry_pipeline.chain.stage import BuildContext, Built, Stage
 from foundry_pipeline.declarations import CharacterFiles, Declarations
 from foundry_pipeline.declarations.assets import Evaluation, HubModel, Profile, PypiModel, Run
 from foundry_pipeline.lineage.hashing import file_hash
-from foundry_pipeline.lineage.store import Artifact, Store
+from foundry_pipeline.lineage.store import Artifact
 from foundry_pipeline.models.base import pypi_file
 from foundry_pipeline.models.requests import ModelRef, evaluation_requests
-from foundry_pipeline.settings import Settings
 from foundry_pipeline.training.plan import MODULE as TRAINER
 from foundry_pipeline.training.plan import declared, effective, training_spec
 
@@ -47,7 +47,7 @@ def base_stage(d: Declarations, name: str) -> Stage:
         kind="base_model",
         inputs=(),
         declaration=declared,
-        code=("foundry_pipeline.models.base",),
+        code=("foundry_pipeline.models.base", "foundry_pipeline.export.export", "foundry_pipeline.export.gguf"),
         build=partial(build_base, name=name, model=model.model_dump(mode="json")),
         external=partial(model_fingerprint, model),
         character="",
@@ -75,8 +75,11 @@ def dense_dir(artifact: Artifact) -> Path:
     return dense if dense.is_dir() else artifact.payload
 
 
-def adapter_gate(dataset: str, settings: Settings, store: Store, inputs: Mapping[str, Artifact]) -> None:
-    require_verdict(inputs[dataset], name=dataset)
+def adapter_gate(d: Declarations, dataset: str, chain: Chain, inputs: Mapping[str, Artifact]) -> None:
+    """Refuse a dataset without a passed verdict under the expectations as they are declared now."""
+    from foundry_pipeline.chain.verdicts import expected_suite_hash
+
+    require_verdict(inputs[dataset], name=dataset, suite_hash=expected_suite_hash(d, chain, dataset))
 
 
 def adapter_stages(d: Declarations, run: Run) -> list[Stage]:
@@ -96,7 +99,7 @@ def adapter_stages(d: Declarations, run: Run) -> list[Stage]:
             declaration={**values, "seed": run.seed, "threads": d.profile.threads},
             code=tuple(f"foundry_pipeline.training.{m}" for m in ("train", "trainers", "tokens", "plan", "machine")),
             build=partial(build_adapter, run=run, profile=d.profile, start=start),
-            gate=partial(adapter_gate, run.dataset),
+            gate=partial(adapter_gate, d, run.dataset),
             character=run.character,
             shown=shown,
         ),
@@ -269,7 +272,7 @@ def responses_stage(d: Declarations, run: Run, evaluation: Evaluation, *, base: 
     if any(m in GGUF_TYPES for m in evaluation.modes):
         inputs.append(f"{run.run}_gguf")
     max_tokens = min(evaluation.sampling.max_tokens, d.profile.answer_max_tokens)
-    how = {
+    how: dict[str, Any] = {
         "max_tokens": max_tokens,
         "threads": d.profile.threads,
         "group": d.profile.generation_group,

@@ -24,8 +24,9 @@ def score_rows(chain: Chain, d: Declarations, done: Materialized) -> list[dict[s
     """Ledger rows of one evaluation, a row for each serving mode."""
     run = d.runs[done.stage.name.removesuffix("_eval")]
     summary = json.loads((done.artifact.payload / "summary.json").read_text(encoding="utf-8"))
-    adapter = done.record.inputs.get(f"{run.run}_adapter")
-    trained = chain.store.record(adapter["input"]) if adapter else None
+    # By the chain, not by the names in the record: an equal evaluation may have been built under a twin's name.
+    adapter = chain.resolve(f"{run.run}_adapter").record
+    dataset = chain.resolve(run.dataset).record
     model = d.profile.models[d.base_model(run.base)]
     rows = []
     for mode, m in summary["modes"].items():
@@ -41,8 +42,8 @@ def score_rows(chain: Chain, d: Declarations, done: Materialized) -> list[dict[s
                 "judge_version": summary["judge"]["version"],
                 "suite_hash": summary["suite_hash"],
                 "dataset": run.dataset,
-                "dataset_hash": trained.inputs[run.dataset]["content"] if trained else "",
-                "adapter_hash": adapter["content"] if adapter else "",
+                "dataset_hash": dataset.content_hash if dataset else "",
+                "adapter_hash": adapter.content_hash if adapter else "",
                 "artifact_hash": done.artifact.content_hash,
                 "input_hash": done.record.input_hash,
                 "base_model": model.title,

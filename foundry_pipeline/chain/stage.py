@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from foundry_pipeline.launch import ScriptRunner, read_json
 from foundry_pipeline.lineage.store import Artifact, Store
 from foundry_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from foundry_pipeline.chain.engine import Chain
 
 Kind = Literal[
     "sources",
@@ -80,5 +83,5 @@ class Stage:
     build: Callable[[BuildContext], Built]
     character: str
     external: Callable[[], dict[str, str]] = dict
-    gate: Callable[[Settings, Store, Mapping[str, Artifact]], None] | None = None
+    gate: Callable[[Chain, Mapping[str, Artifact]], None] | None = None
     shown: dict[str, Any] = field(default_factory=dict)

@@ -44,7 +44,7 @@ def summary_table(summary: dict[str, Any]) -> None:
         table.add_column(head, justify="left" if head == "mode" else "right", no_wrap=True)
     for category in categories:
         table.add_column(category.replace("_", " "), justify="right")
-    for head in ("critical failures", "held-out nats/token", "longest overlap, words"):
+    for head in ("critical failures", "held-out nats/token", "in whole documents", "longest overlap, words"):
         table.add_column(head, justify="right")
     for mode, m in modes.items():
         paired = summary["paired"].get(mode)
@@ -57,6 +57,7 @@ def summary_table(summary: dict[str, Any]) -> None:
             *[_number(m["categories"].get(c, {}).get("mean")) for c in categories],
             str(m["critical_failures"]),
             _number(m.get("nats_per_token"), 3),
+            _number(m.get("nats_per_token_in_context"), 3),
             str(m["longest_overlap"]["max_words"]),
         )
     _console().print(table)

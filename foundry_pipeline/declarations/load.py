@@ -63,7 +63,8 @@ class _Faults:
     """Collects faults so that a user mends them in one go."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.lines, self.first = root, [], ""
+        self.root, self.first = root, ""
+        self.lines: list[str] = []
 
     def add(self, path: Path, field: str, what: str) -> None:
         shown = path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
@@ -86,7 +87,7 @@ class _Unique(yaml.SafeLoader):
 def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {key!r} is written twice", key_node.start_mark
@@ -300,15 +301,17 @@ def _cross_check(d: Declarations, profile_path: Path, faults: _Faults) -> None:
         ):
             if value is not None and value not in allowed:
                 faults.add(path, field, _choice(value, allowed))
-        dataset = d.datasets.get(run.dataset)
-        if dataset is not None:
+        trained_on = d.datasets.get(run.dataset)
+        if trained_on is not None:
             wanted = "sft" if run.method == "sft" else "preference"
-            if dataset.method != wanted:
+            if trained_on.method != wanted:
                 faults.add(
-                    path, "dataset", f"`{run.dataset}` is a {dataset.method} dataset, {run.method} needs {wanted}"
+                    path, "dataset", f"`{run.dataset}` is a {trained_on.method} dataset, {run.method} needs {wanted}"
                 )
-            if dataset.character != run.character:
-                faults.add(path, "dataset", f"`{run.dataset}` is {dataset.character}'s, the run is {run.character}'s")
+            if trained_on.character != run.character:
+                faults.add(
+                    path, "dataset", f"`{run.dataset}` is {trained_on.character}'s, the run is {run.character}'s"
+                )
         if run.character in d.characters:
             known = {row.row for row in d.characters[run.character].reported_scores}
             for row in run.reported:

@@ -6,15 +6,19 @@ checks of the dataset have passed. The sensor that evaluates these conditions is
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 from foundry_pipeline.chain.stage import Kind
 
-_CHANGED = (
+# Any: `since_last_handled` is declared for a type that the union operator does not return.
+_SOMETHING: Any = (
     dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
     | dg.AutomationCondition.newly_missing()
     | dg.AutomationCondition.code_version_changed()
-).since_last_handled()
+)
+_CHANGED: dg.AutomationCondition[Any] = _SOMETHING.since_last_handled()
 
 REBUILD = (
     _CHANGED

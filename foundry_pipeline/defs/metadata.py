@@ -135,10 +135,14 @@ def score_table(summary: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for mode, m in modes.items():
         overall = m["overall"]
-        cells = [f"{m['categories'][c]['mean']:.2f}" if c in m["categories"] else "" for c in categories]
-        interval = f"{overall['low']:.2f} – {overall['high']:.2f}"
+        cells = [_figure(m["categories"].get(c, {}).get("mean"), 2) for c in categories]
+        interval = f"{_figure(overall['low'], 2)} – {_figure(overall['high'], 2)}"
         lines.append(
-            f"| {mode} | {overall['mean']:.2f} | {interval} | {' | '.join(cells)} | {m['critical_failures']} "
-            f"| {m['nats_per_token']:.3f} |"
+            f"| {mode} | {_figure(overall['mean'], 2)} | {interval} | {' | '.join(cells)} | {m['critical_failures']} "
+            f"| {_figure(m['nats_per_token'], 3)} |"
         )
     return "\n".join(lines)
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

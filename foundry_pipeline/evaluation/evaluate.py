@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from foundry_pipeline.corpus.retrieval import load_encoder
 from foundry_pipeline.declarations.sources import Character, ControlSet, EvaluationSuite
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.evaluation.controls import judge_controls
-from foundry_pipeline.evaluation.heldout import nats_per_token, nats_per_token_gguf
+from foundry_pipeline.evaluation.heldout import HeldOut, nats_per_token, nats_per_token_gguf
 from foundry_pipeline.evaluation.judges import Judge
 from foundry_pipeline.evaluation.overlap import Overlaps
 from foundry_pipeline.evaluation.rubric import RubricLocal
@@ -39,16 +39,14 @@ def make_judge(name: str, character: Character, passages: pl.DataFrame, embed: A
     )
 
 
-def _held_out(weights: Mapping[str, Any], texts: list[str], threads: int) -> tuple[float | None, int]:
-    """Nats per token of one mode on the held-out documents, and over how many tokens; None where nothing is held out."""
+def _held_out(weights: Mapping[str, Any], texts: Sequence[str], threads: int) -> HeldOut | None:
+    """Loss of one mode on held-out texts, each read from its beginning; None where nothing is held out."""
     if not texts:
-        return None, 0
+        return None
     if "gguf" in weights:
-        found = nats_per_token_gguf(Path(weights["gguf"]), texts, threads=threads)
-    else:
-        adapter = Path(weights["adapter"]) if weights.get("adapter") else None
-        found = nats_per_token(Path(weights["dense"]), adapter, texts, threads=threads)
-    return found.nats_per_token, found.tokens
+        return nats_per_token_gguf(Path(weights["gguf"]), texts, threads=threads)
+    adapter = Path(weights["adapter"]) if weights.get("adapter") else None
+    return nats_per_token(Path(weights["dense"]), adapter, texts, threads=threads, precision="bfloat16")
 
 
 def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
@@ -61,6 +59,9 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     own = passages.filter((pl.col("role") == "primary") & ~pl.col("held_out"))
     documents = pl.read_parquet(folder / "documents.parquet")
     held_out = documents.filter(pl.col("document_id").is_in(list(character.held_out_documents)))["text"].to_list()
+    # Passage by passage is how the character is asked: no page of his own words stands before an answer. Whole
+    # documents are measured as well, because text before the token does part of the tuning's work there.
+    held_out_passages = passages.filter(pl.col("held_out")).sort("document_id", "position")["text"].to_list()
     responses = pl.read_parquet(spec["responses"])
     prompts = {p.id: p for p in suite.prompts}
     encoder = load_encoder(int(spec["threads"]))
@@ -86,15 +87,24 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
         seconds[answer["mode"]] = seconds.get(answer["mode"], 0.0) + time.monotonic() - started
         session.progress(done, responses.height, judged=answer["mode"])
     started = time.monotonic()
+    session.log(f"judging {len(controls.controls)} planted controls")
     table, judged_controls = judge_controls(controls, passages, judge)
     seconds["controls"] = time.monotonic() - started
     modes: dict[str, ModeFacts] = {}
     for mode, weights in spec["weights"].items():
         started = time.monotonic()
-        nats, tokens = _held_out(weights, held_out, int(spec["threads"]))
+        threads = int(spec["threads"])
+        alone, whole = _held_out(weights, held_out_passages, threads), _held_out(weights, held_out, threads)
         seconds[f"held out, {mode}"] = time.monotonic() - started
-        session.log(f"{mode}: {nats:.3f} nats per token on held-out text" if nats is not None else f"{mode}: no held-out text")
-        modes[mode] = ModeFacts(mode, nats, tokens)
+        if alone is None or whole is None:
+            session.log(f"{mode}: no held-out text")
+            modes[mode] = ModeFacts(mode)
+            continue
+        session.log(
+            f"{mode}: {alone.nats_per_token:.3f} nats per token on held-out passages, "
+            f"{whole.nats_per_token:.3f} in whole documents"
+        )
+        modes[mode] = ModeFacts(mode, alone.nats_per_token, alone.tokens, whole.nats_per_token)
     summary = summarize(
         scores_frame(rows),
         modes,

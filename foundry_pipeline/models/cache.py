@@ -74,7 +74,11 @@ class ResponseCache:
             (r.request_hash, r.text, r.finish_reason, r.prompt_tokens, r.completion_tokens, r.seconds) for r in replies
         ]
         with self._connection() as connection, _transaction(connection):
-            connection.executemany(f"INSERT OR IGNORE INTO replies ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
+            # Not INSERT OR IGNORE: that would also pass over a row that breaks another rule, and leave a hole.
+            connection.executemany(
+                f"INSERT INTO replies ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (request_hash) DO NOTHING",
+                rows,
+            )
 
     def __len__(self) -> int:
         with self._connection() as connection:
@@ -101,6 +105,8 @@ class ResponseCache:
                 yield connection
             finally:
                 connection.close()
+        except sqlite3.IntegrityError:
+            raise  # a row that must not be stored: a fault of the caller, not of the file
         except sqlite3.OperationalError as error:
             raise FoundryError(
                 f"the response cache cannot be used: {error}",

@@ -7,6 +7,7 @@ system message of its own in front when a conversation has none; it is kept, sin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.models.requests import ChatRequest
@@ -22,11 +23,12 @@ def render(template: str, request: ChatRequest, special_tokens: Mapping[str, str
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
-        rendered, _ = render_jinja_template(
+        names: dict[str, Any] = dict(special_tokens)
+        rendered: Any = render_jinja_template(
             conversations=[request.chat()],
             chat_template=template,
             add_generation_prompt=True,
-            **special_tokens,
+            **names,
         )
     except TemplateError as error:
         raise FoundryError(
@@ -34,7 +36,7 @@ def render(template: str, request: ChatRequest, special_tokens: Mapping[str, str
             where=f"request {request.request_id}",
             mend="let user and assistant take turns, or leave the system message out",
         ) from error
-    return str(rendered[0])
+    return str(rendered[0][0])
 
 
 def check_lengths(requests: Sequence[ChatRequest], prompt_tokens: Sequence[int], context: int, title: str) -> None:

@@ -1,10 +1,17 @@
-"""Answers to a list of requests, through the response cache: a library function and a script.
+"""Answers to a list of requests, by groups, through the response cache: as a function and as a script.
 
-    replies = generate(model, requests, cache=ResponseCache(path), group_size=36, threads=2)
     python -m foundry_pipeline.models.generate SPEC.json
 
-Requests are cut into groups in the order of the list. A group is decoded together, stored whole in one transaction the
-moment it is done, and never decoded again; after a kill the next start goes on with the first group that is missing.
+    SPEC.json   {"model": {"backend": "llama_cpp", "path": …, "content_hash": …, "adapter_path": null, …},
+                 "requests": "requests.jsonl", "cache": "responses.db", "group_size": 36, "threads": 2,
+                 "precision": "bfloat16", "work": "…"}
+    requests    one ChatRequest in a line, see `request_lines`
+    → work/result/replies.jsonl   one Reply in a line, in the order of the requests; no clock times
+      work/result.json            tokens, seconds, tokens per second, libraries
+
+Requests are cut into groups by their order. A group that is in the cache is taken from there whole; any other is
+generated whole and stored in one transaction. So a killed job goes on with the group that it was at, and the answers
+are the same as if it had never been killed.
 """
 
 from __future__ import annotations
@@ -12,28 +19,46 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
 from foundry_pipeline.models.cache import ResponseCache, renamed
 from foundry_pipeline.models.requests import ChatBackend, ChatRequest, ModelRef, Reply, group_hashes
 
-Progress = Callable[[int, int, dict[str, float]], None]
-REPLIES = "replies.jsonl"
+RESULT = "replies.jsonl"
+
+
+class Progress(Protocol):
+    """Called after each group: `done` of `total` requests, and figures for people."""
+
+    def __call__(self, done: int, total: int, **metrics: float | int | str) -> None: ...
+
+
+def _silent(done: int, total: int, **metrics: float | int | str) -> None:
+    return None
 
 
 def load_backend(model: ModelRef, *, threads: int, precision: str = "bfloat16") -> ChatBackend:
-    """The backend that a model reference names, loaded."""
+    """The backend that a model names. `precision` is of no account to GGUF files."""
     if model.backend == "llama_cpp":
         from foundry_pipeline.models.llama_backend import LlamaBackend
 
         return LlamaBackend(model, threads=threads)
-    from foundry_pipeline.models.hf_backend import HfBackend
+    if model.backend == "transformers":
+        from foundry_pipeline.models.hf_backend import TransformersBackend
 
-    return HfBackend(model, threads=threads, precision="float32" if precision == "float32" else "bfloat16")
+        if precision not in ("bfloat16", "float32"):
+            raise FoundryError(
+                f"unknown precision {precision!r}", where=model.title, mend="set `precision` to bfloat16 or float32"
+            )
+        return TransformersBackend(model, threads=threads, precision=precision)  # type: ignore[arg-type]
+    raise FoundryError(
+        f"unknown backend {model.backend!r}", where=model.title, mend="use `llama_cpp` or `transformers`"
+    )
 
 
 def generate(
@@ -44,93 +69,130 @@ def generate(
     group_size: int,
     threads: int,
     precision: str = "bfloat16",
-    progress: Progress | None = None,
+    progress: Progress = _silent,
+    facts: dict[str, Any] | None = None,
+    load: Callable[..., ChatBackend] = load_backend,
 ) -> list[Reply]:
-    """Replies in the order of the requests. `progress(done, total, {…})` is called after each group.
+    """Replies in the order of the requests.
 
-    Raises ValueError for a group size below 1, FoundryError as the backend does.
+    `group_size` requests are decoded together; the last group may be smaller. `facts`, where given, is filled with
+    counts, seconds and the environment. Raises FoundryError for a request that cannot be answered, before anything
+    of its group is stored.
     """
     if group_size < 1:
-        raise ValueError(f"group_size is {group_size}; at least 1 is needed")
+        raise FoundryError(f"a group of {group_size} requests", mend="set `generation_group` to 1 or more")
+    started = time.monotonic()
+    backend = load(model, threads=threads, precision=precision)
     replies: list[Reply] = []
-    if not requests:
-        return replies
-    backend = load_backend(model, threads=threads, precision=precision)
-    fresh_tokens, fresh_seconds = 0, 0.0
+    fresh = reused = 0
+    busy = loading = 0.0
     try:
         environment = backend.environment()
-        for start in range(0, len(requests), group_size):
-            group = requests[start : start + group_size]
+        for at in range(0, len(requests), group_size):
+            group = requests[at : at + group_size]
             hashes = group_hashes(model, group, environment=environment, group_size=group_size)
-            known = cache.get_group(hashes)
-            if known is None:
-                started = time.perf_counter()
-                cache.put_group(backend.answer(group, hashes))
-                # Read back what is stored: if another process was first, its answers are the ones that stay.
-                known = cache.get_group(hashes)
-                assert known is not None
-                fresh_seconds += time.perf_counter() - started
-                fresh_tokens += sum(r.completion_tokens for r in known)
-            replies += renamed(known, [r.request_id for r in group])
-            if progress is not None:
-                rate = {"tokens_per_second": fresh_tokens / fresh_seconds} if fresh_seconds else {}
-                progress(len(replies), len(requests), rate)
+            stored = cache.get_group(hashes)
+            if stored is None:
+                # Only now: a job that finds all its groups stored never reads the weights.
+                began = time.monotonic()
+                backend.load()
+                loading += time.monotonic() - began
+                began = time.monotonic()
+                answered = backend.answer(group, hashes)
+                busy += time.monotonic() - began
+                cache.put_group(answered)
+                # Where another process stored the same group first, its replies are the ones that count.
+                stored = cache.get_group(hashes) or answered
+                fresh += sum(r.completion_tokens for r in answered)
+            else:
+                reused += len(group)
+            replies += renamed(stored, [r.request_id for r in group])
+            rate = {"tokens_per_second": round(fresh / busy, 1)} if busy else {}
+            progress(len(replies), len(requests), from_cache=reused, **rate)
     finally:
         backend.close()
+    if facts is not None:
+        facts |= {
+            "requests": len(requests),
+            "from_cache": reused,
+            "completion_tokens": sum(r.completion_tokens for r in replies),
+            "truncated": sum(r.finish_reason == "length" for r in replies),
+            "generated_tokens": fresh,
+            "generating_seconds": round(busy, 3),
+            "tokens_per_second": round(fresh / busy, 1) if busy else None,
+            "loading_seconds": round(loading, 3),
+            "seconds": round(time.monotonic() - started, 3),
+            "environment": environment,
+        }
     return replies
 
 
-def request_lines(requests: Iterable[ChatRequest]) -> str:
-    """Requests as JSON lines, for a script's spec."""
-    return "".join(json.dumps(asdict(r), ensure_ascii=False) + "\n" for r in requests)
+def request_lines(requests: Sequence[ChatRequest]) -> str:
+    """JSON lines, one request each; `read_requests` is the inverse."""
+    return "".join(json.dumps(asdict(r), sort_keys=True, ensure_ascii=False) + "\n" for r in requests)
 
 
 def read_requests(path: Path) -> list[ChatRequest]:
-    """The requests of a file that `request_lines` wrote."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        fields = json.loads(line)
-        fields["messages"] = tuple((role, content) for role, content in fields["messages"])
-        found.append(ChatRequest(**fields))
-    return found
+    """Requests from JSON lines. Raises FoundryError naming file and line."""
+    requests: list[ChatRequest] = []
+    # Not splitlines(): it also cuts at U+2028 and the like, which JSON leaves inside a string.
+    for number, line in enumerate(_read(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            fields = json.loads(line)
+            messages = tuple((str(role), str(content)) for role, content in fields.pop("messages"))
+            requests.append(ChatRequest(messages=messages, **fields))
+        except (json.JSONDecodeError, TypeError, ValueError, KeyError, AttributeError) as error:
+            raise FoundryError(
+                f"not a request: {error}",
+                where=f"{path}:{number}",
+                mend="write requests with foundry_pipeline.models.generate.request_lines",
+            ) from error
+    return requests
+
+
+def reply_lines(replies: Sequence[Reply]) -> str:
+    """JSON lines, one reply each, without `seconds`: equal answers give equal files."""
+    return "".join(
+        json.dumps({k: v for k, v in asdict(r).items() if k != "seconds"}, sort_keys=True, ensure_ascii=False) + "\n"
+        for r in replies
+    )
 
 
 def read_replies(result: Path) -> list[Reply]:
-    """The replies in a script's result folder, in the order of its requests."""
-    lines = (result / REPLIES).read_text(encoding="utf-8").splitlines()
-    return [Reply(**json.loads(line)) for line in lines]
+    """Replies that the script wrote to its result folder, in the order of the requests; `seconds` is None."""
+    return [Reply(**json.loads(line)) for line in _read(result / RESULT).split("\n") if line]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise FoundryError(
+            f"cannot be read: {error}", where=str(path), mend="run the stage that writes it again"
+        ) from error
 
 
 def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
-    """Answer the spec's requests; returns how many were answered, how many of them were known before, and the rate."""
+    """The script's work; `script_main` holds the lock of the work folder meanwhile."""
     model = ModelRef(**spec["model"])
     requests = read_requests(Path(spec["requests"]))
-    cache = ResponseCache(Path(spec["cache"]))
-    before = len(cache)
     session.log(f"{model.title}: {len(requests)} requests in groups of {spec['group_size']}")
-    started = time.perf_counter()
+    facts: dict[str, Any] = {}
     replies = generate(
         model,
         requests,
-        cache=cache,
+        cache=ResponseCache(Path(spec["cache"])),
         group_size=int(spec["group_size"]),
         threads=int(spec["threads"]),
-        precision=str(spec.get("precision", "bfloat16")),
-        progress=lambda done, total, more: session.progress(done, total, **more),
+        precision=spec.get("precision", "bfloat16"),
+        progress=session.progress,
+        facts=facts,
     )
-    seconds = time.perf_counter() - started
-    fresh = len(cache) - before
-    tokens = sum(r.completion_tokens for r in replies)
     with atomic_folder(Path(spec["work"]) / "result") as folder:
-        # Without times: equal answers give equal bytes.
-        lines = [json.dumps({**asdict(r), "seconds": None}, ensure_ascii=False) for r in replies]
-        (folder / REPLIES).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    return {
-        "answers": len(replies),
-        "answers_known_before": len(replies) - fresh,
-        "completion_tokens": tokens,
-        "generation_seconds": round(seconds, 3),
-    }
+        (folder / RESULT).write_text(reply_lines(replies), encoding="utf-8")
+    return facts
 
 
 if __name__ == "__main__":

@@ -29,14 +29,12 @@ Precision = Literal["bfloat16", "float32"]
 class TransformersBackend:
     """A dense model in memory, on the GPU where there is one.
 
-    Supports any causal model with a chat template and, by `adapter_path`, a PEFT adapter applied at run time (in
-    float32, as it was trained). Assumes safetensors; code from the folder is never run. Raises FoundryError for a
-    folder without weights or template, and for a prompt longer than the context.
+    Supports any causal model with a chat template and, by `adapter_path`, a PEFT adapter applied at run time. Assumes safetensors; code from the folder is never run. Raises FoundryError for a
+    folder without weights or template, and for a prompt longer than the context. Weights are read at the first need.
     """
 
     def __init__(self, model: ModelRef, *, threads: int, precision: Precision = "bfloat16") -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
         folder = Path(model.path)
         if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
@@ -46,33 +44,48 @@ class TransformersBackend:
                 mend="build the model's artifact again",
             )
         torch.set_num_threads(threads)
-        self._threads, self._precision, self._title = threads, precision, model.title
-        self._adapter = model.adapter_path is not None
+        self._model, self._folder = model, folder
+        self._threads, self._precision = threads, precision
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._network: Any = None
+
+    def load(self) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+        if self._network is not None:
+            return
         with quiet_transformers():
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(
+                self._folder, padding_side="left", local_files_only=True
+            )
             network: Any = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=getattr(torch, precision),
+                self._folder,
+                dtype=getattr(torch, self._precision),
                 attn_implementation="sdpa",
                 use_safetensors=True,
+                local_files_only=True,
                 device_map=self._device if self._device != "cpu" else None,
             )
-            if model.adapter_path is not None:
-                network = _with_adapter(network, Path(model.adapter_path))
-        self._network = network.eval()
-        self._template = self._tokenizer.chat_template
-        if not isinstance(self._template, str):
+            if self._model.adapter_path is not None:
+                network = _with_adapter(network, Path(self._model.adapter_path))
+        template = self._tokenizer.chat_template
+        if not isinstance(template, str):
             raise FoundryError(
                 "the tokenizer carries no chat template, so nobody can say how the model wants to be asked",
-                where=model.path,
+                where=self._model.path,
                 mend="use the chat (instruct) variant of this model",
             )
-        declared = GenerationConfig.from_pretrained(folder).eos_token_id
-        ends = declared if isinstance(declared, list) else [declared or self._tokenizer.eos_token_id]
-        self._ends: list[int] = [int(e) for e in ends]
-        self._pad = int(self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else self._ends[0])
-        self._context_length = int(network.config.max_position_embeddings)
+        self._template = template
+        declared = GenerationConfig.from_pretrained(self._folder, local_files_only=True).eos_token_id
+        ends = declared if isinstance(declared, list) else [declared]
+        self._ends = [int(self._tokenizer.eos_token_id if e is None else e) for e in ends]
+        pad = self._tokenizer.pad_token_id
+        self._pad = int(self._ends[0] if pad is None else pad)
+        self._context_length = int(network.config.get_text_config().max_position_embeddings)
+        # No gradient is ever taken, but PEFT freezes the base, and for a frozen weight torch's matmul copies the whole
+        # output layer once per sequence when it is given the last position only: seconds and gigabytes per group.
+        self._network = network.eval().requires_grad_(True)
 
     def close(self) -> None:
         self._network = None
@@ -81,9 +94,9 @@ class TransformersBackend:
         import torch
 
         cpu = self._device == "cpu"
+        adapter = "" if self._model.adapter_path is None else f", peft {version('peft')}"
         return {
-            "library": f"transformers {version('transformers')}, torch {torch.__version__}"
-            + (f", peft {version('peft')}" if self._adapter else ""),
+            "library": f"transformers {version('transformers')}, torch {torch.__version__}{adapter}",
             "processor": torch.backends.cpu.get_cpu_capability() if cpu else torch.cuda.get_device_name(),
             "threads": self._threads,
             "precision": self._precision,
@@ -92,6 +105,7 @@ class TransformersBackend:
 
     def prompt_ids(self, request: ChatRequest) -> list[int]:
         """Token ids of the rendered conversation, special tokens parsed."""
+        self.load()
         text = render(self._template, request, self._tokenizer.special_tokens_map)
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
@@ -104,7 +118,7 @@ class TransformersBackend:
         from foundry_pipeline.models.sampling import SeededSampling
 
         prompts = [self.prompt_ids(r) for r in requests]
-        check_lengths(requests, [len(p) for p in prompts], self._context_length, self._title)
+        check_lengths(requests, [len(p) for p in prompts], self._context_length, self._model.title)
         width, bound = max(map(len, prompts)), max(r.max_tokens for r in requests)
         ids = torch.tensor([[self._pad] * (width - len(p)) + p for p in prompts])
         mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
@@ -130,9 +144,7 @@ class TransformersBackend:
                 Reply(
                     request_id=request.request_id,
                     request_hash=hashes[i],
-                    text=self._tokenizer.decode(
-                        tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-                    ),
+                    text=self._tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False),
                     finish_reason=finish_reason,
                     prompt_tokens=len(prompts[i]),
                     completion_tokens=len(tokens),
@@ -174,7 +186,6 @@ def reserved_cache(config: Any, length: int) -> Cache:
 
     Layers of other kinds (sliding windows, linear attention) keep the library's own.
     """
-    import torch
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
@@ -189,6 +200,7 @@ def reserved_cache(config: Any, length: int) -> Cache:
                 self.value_buffer = value_states.new_empty(batch, heads, length, value_states.shape[-1])
                 self.keys, self.values = self.key_buffer[:, :, :0], self.value_buffer[:, :, :0]
                 self.is_initialized = True
+            assert self.keys is not None
             start = self.keys.shape[2]
             end = start + key_states.shape[2]
             self.key_buffer[:, :, start:end] = key_states
@@ -213,7 +225,12 @@ def _with_adapter(network: Any, folder: Path) -> Any:
             where=str(folder),
             mend="train the run again: dagster asset materialize --select <run>_adapter",
         )
-    tuned = PeftModel.from_pretrained(network, folder)
+    tuned = PeftModel.from_pretrained(
+        # Training multiplies by the adapter in this precision, too (autocast); PEFT's default, float32, is three times slower.
+        network,
+        folder,
+        autocast_adapter_dtype=False,
+    )
     wanted = {n.replace(".default", "") for n in tuned.state_dict() if ".lora_" in n}
     with safe_open(weights, framework="pt") as file:
         held = {n for n in file.keys() if ".lora_" in n}  # noqa: SIM118 - a file handle, not a dict

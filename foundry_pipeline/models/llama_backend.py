@@ -1,10 +1,10 @@
 """Batched generation from a GGUF file by llama.cpp, through its low-level batch interface.
 
 All sequences of a group start together and share each decoding step; one that has ended leaves the batch, so the
-steps get cheaper towards the end. What all prompts have in common is read once. Every sequence has a key-value cache of its own (`kv_unified=False`): measured on
-SmolLM2-135M this is faster than one shared cache and keeps Q8_0 free of influence between sequences. Other types
-still round differently in batches of different shape, which is why replies are stored by group (see
-`requests.group_hashes`).
+steps get cheaper towards the end. What all prompts have in common is read once. Every sequence has a key-value cache
+of its own (`kv_unified=False`), which keeps the step's cost from growing with the square of the group and Q8_0 free
+of influence between sequences. Other types still round differently in batches of different shape, which is why
+replies are stored by group (see `requests.group_hashes`).
 
 Sampling is llama.cpp's own chain, seeded per request: top-k, top-p, temperature, draw.
 """
@@ -25,7 +25,7 @@ from foundry_pipeline.models.chat import check_lengths, render
 from foundry_pipeline.models.requests import ChatRequest, FinishReason, ModelRef, Reply
 from foundry_pipeline.models.vocabulary import metadata, tokenize
 
-_BATCH = 512  # tokens in one physical batch while prompts are read; llama.cpp's default, part of the numerics
+BATCH = 512  # tokens in one pass; llama.cpp's default, and part of the numerics
 _PAD = 256  # llama.cpp rounds the cells of a sequence up to this
 
 
@@ -48,7 +48,7 @@ class LlamaBackend:
     Raises FoundryError for a file that is no model, one without a chat template, and a prompt longer than the context.
     """
 
-    def __init__(self, model: ModelRef, *, threads: int) -> None:
+    def __init__(self, model: ModelRef, *, threads: int, batch: int = BATCH) -> None:
         import llama_cpp
 
         from foundry_pipeline.models.llama_log import silence
@@ -59,37 +59,40 @@ class LlamaBackend:
                 where=model.title,
                 mend="serve the merged or quantized model, or use the transformers backend",
             )
+        if not Path(model.path).is_file():
+            raise FoundryError("model file not found", where=model.path, mend="build the model's artifact again")
         silence()
         self._lib = llama_cpp
-        self._threads = threads
-        self._title = model.title
-        path = Path(model.path)
-        if not path.is_file():
-            raise FoundryError("model file not found", where=model.path, mend="build the model's artifact again")
-        self._model: Any = llama_cpp.llama_model_load_from_file(
-            str(path).encode(), llama_cpp.llama_model_default_params()
-        )
-        if not self._model:
+        self._path, self._title, self._threads = Path(model.path), model.title, threads
+        self._batch = batch
+        self._model: Any = None
+
+    def load(self) -> None:
+        lib = self._lib
+        if self._model:
+            return
+        loaded = lib.llama_model_load_from_file(str(self._path).encode(), lib.llama_model_default_params())
+        if not loaded:
             raise FoundryError(
                 "llama.cpp cannot read this file as a model",
-                where=model.path,
+                where=str(self._path),
                 mend="check that it is a whole GGUF file of an architecture that llama.cpp knows",
             )
-        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
-        template = metadata(self._model, "tokenizer.chat_template")
+        template = metadata(loaded, "tokenizer.chat_template")
         if template is None:
-            self.close()
+            lib.llama_model_free(loaded)
             raise FoundryError(
                 "the GGUF file carries no chat template, so nobody can say how the model wants to be asked",
-                where=model.path,
+                where=str(self._path),
                 mend="export it again from a folder whose tokenizer has a chat template",
             )
-        self._template = template
-        self._context_length = int(llama_cpp.llama_model_n_ctx_train(self._model))
+        self._model, self._template = loaded, template
+        self._vocab = lib.llama_model_get_vocab(loaded)
+        self._context_length = int(lib.llama_model_n_ctx_train(loaded))
         self._special = {
-            f"{name}_token": llama_cpp.llama_vocab_get_text(self._vocab, token).decode()
+            f"{name}_token": lib.llama_vocab_get_text(self._vocab, token).decode()
             for name in ("bos", "eos", "pad")
-            if (token := getattr(llama_cpp, f"llama_vocab_{name}")(self._vocab)) >= 0
+            if (token := getattr(lib, f"llama_vocab_{name}")(self._vocab)) >= 0
         }
 
     def close(self) -> None:
@@ -104,11 +107,12 @@ class LlamaBackend:
             "gpu": bool(self._lib.llama_supports_gpu_offload()),
             "threads": self._threads,
             "cache": "per sequence, f16, flash attention",
-            "batch": _BATCH,
+            "batch": self._batch,
         }
 
     def prompt_ids(self, request: ChatRequest) -> list[int]:
         """Token ids of the rendered conversation, special tokens parsed."""
+        self.load()
         return tokenize(self._vocab, render(self._template, request, self._special))
 
     def answer(self, requests: Sequence[ChatRequest], hashes: Sequence[str]) -> list[Reply]:
@@ -118,8 +122,7 @@ class LlamaBackend:
         longest = max(len(p) + r.max_tokens for p, r in zip(prompts, requests, strict=True))
         with self._samplers(requests) as samplers:
             sequences = [
-                _Sequence(slot, r, p, s)
-                for slot, (r, p, s) in enumerate(zip(requests, prompts, samplers, strict=True))
+                _Sequence(slot, r, p, s) for slot, (r, p, s) in enumerate(zip(requests, prompts, samplers, strict=True))
             ]
             with self._context(len(requests), longest) as context:
                 self._generate(context, sequences)
@@ -145,14 +148,14 @@ class LlamaBackend:
         """
         started = time.perf_counter()
         memory = self._lib.llama_get_memory(context)
-        batch = self._lib.llama_batch_init(_BATCH, 0, 1)
+        batch = self._lib.llama_batch_init(self._batch, 0, 1)
         try:
             self._read_prompts(context, batch, sequences, started)
             live = self._close_gaps(memory, sequences)
             while live:
                 # A group of more sequences than one batch holds is unusual, but must work.
-                for at in range(0, len(live), _BATCH):
-                    part = live[at : at + _BATCH]
+                for at in range(0, len(live), self._batch):
+                    part = live[at : at + self._batch]
                     for i, s in enumerate(part):
                         self._put(batch, i, s.tokens[-1], len(s.prompt) + len(s.tokens) - 1, s.slot, True)
                     self._decode(context, batch, len(part))
@@ -180,7 +183,7 @@ class LlamaBackend:
         return live
 
     def _read_prompts(self, context: Any, batch: Any, sequences: list[_Sequence], started: float) -> None:
-        """Feed every prompt in batches of up to _BATCH tokens and draw each sequence's first token.
+        """Feed every prompt in batches and draw each sequence's first token.
 
         What all prompts have in common (a system message, mostly) is read once and copied to every sequence.
         """
@@ -205,7 +208,7 @@ class LlamaBackend:
                 if last:
                     ends.append((count, s))
                 count += 1
-                if count == _BATCH:
+                if count == self._batch:
                     flush()
 
         if shared:
@@ -256,9 +259,9 @@ class LlamaBackend:
         params = lib.llama_context_default_params()
         params.n_ctx = per_sequence * sequences
         params.n_seq_max = sequences
-        params.n_batch = _BATCH
-        params.n_ubatch = _BATCH
-        params.n_outputs_max = min(_BATCH, max(sequences, 1))
+        params.n_batch = self._batch
+        params.n_ubatch = self._batch
+        params.n_outputs_max = min(self._batch, max(sequences, 1))
         params.n_threads = self._threads
         params.n_threads_batch = self._threads
         params.kv_unified = False

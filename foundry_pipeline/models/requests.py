@@ -93,7 +93,11 @@ class Reply:
 
 
 class ChatBackend(Protocol):
-    """A loaded model that answers a group of requests at once; equal groups give equal replies."""
+    """A model that answers a group of requests at once; equal groups give equal replies."""
+
+    def load(self) -> None:
+        """Read the weights; once is enough, and `answer` does it where nobody has."""
+        ...
 
     def environment(self) -> dict[str, Any]:
         """What besides model and requests the answers depend on: library versions, processor, threads, cache mode."""

@@ -54,7 +54,13 @@ def figures(data: ReportData) -> list[Figure]:
         ),
         _loss(data),
         _held_out(data),
-        _scores(data, "fig-difficulty", "Scores by difficulty", f"Overall score by the difficulty of the question. {judged}", DIFFICULTIES),
+        _scores(
+            data,
+            "fig-difficulty",
+            "Scores by difficulty",
+            f"Overall score by the difficulty of the question. {judged}",
+            DIFFICULTIES,
+        ),
     ]
     return [figure for figure in made if figure is not None]
 
@@ -65,7 +71,9 @@ def _cell(data: ReportData, mode: str, name: str) -> dict[str, Any] | None:
     if name == "all questions":
         found = m["overall"]
     else:
-        found = next((m[group][name] for group in ("categories", "components", "difficulties") if name in m[group]), None)
+        found = next(
+            (m[group][name] for group in ("categories", "components", "difficulties") if name in m[group]), None
+        )
     return None if found is None or found["mean"] is None else found
 
 
@@ -125,7 +133,13 @@ def _paired(data: ReportData) -> Figure | None:
         drawing,
         ("serving mode", "difference", "interval", "questions", "shows"),
         tuple(
-            (mode_title(m), number(p["difference"], sign=True), span(p["low"], p["high"], sign=True), str(p["n"]), verdict(p))
+            (
+                mode_title(m),
+                number(p["difference"], sign=True),
+                span(p["low"], p["high"], sign=True),
+                str(p["n"]),
+                verdict(p),
+            )
             for m, p in found.items()
         ),
     )
@@ -164,11 +178,15 @@ def _held_out(data: ReportData) -> Figure | None:
     groups, rows = [], []
     for mode, nats in found.items():
         change = held_out_change(data, mode) if mode != BASE_MODE else None
-        moved = "" if change is None else f"{number(-100 * change[2], 1, sign=True)} %"
+        moved = "" if change is None else percent(-change[2], 1, sign=True)
         groups.append(
-            svg.Group(mode_title(mode), (svg.Mark(mode, nats, None, None, number(nats, 3), f"{mode_title(mode)}: {nats:.3f}"),))
+            svg.Group(
+                mode_title(mode),
+                (svg.Mark(mode, nats, None, None, number(nats, 3), f"{mode_title(mode)}: {nats:.3f}"),),
+            )
         )
-        rows.append((mode_title(mode), number(nats, 4), moved, f"{modes[mode]['heldout_tokens']:,}"))
+        compared = (moved,) if data.tuned else ()
+        rows.append((mode_title(mode), number(nats, 4), *compared, f"{modes[mode]['heldout_tokens']:,}"))
     title = "Loss on held-out text"
     return Figure(
         "fig-heldout",
@@ -176,6 +194,6 @@ def _held_out(data: ReportData) -> Figure | None:
         "Nats per token on documents of the character's that no pair was made from; lower is nearer to the character's "
         "own words. No judge has a part in it.",
         svg.bar_plot("fig-heldout", title, groups, axis="nats per token, from 0"),
-        ("serving mode", "nats per token", "against base", "tokens"),
+        ("serving mode", "nats per token", *(("against base",) if data.tuned else ()), "tokens"),
         tuple(rows),
     )

@@ -15,7 +15,7 @@ from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.assets import PypiModel, Run
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.store import Record
-from foundry_pipeline.reports.data import BaseModel, DataSet, Reported, ReportData, Sieve, SourceUse, Step, Training
+from foundry_pipeline.reports.data import BaseModel, DataSet, ReportData, Reported, Sieve, SourceUse, Step, Training
 
 
 def gather(chain: Chain, d: Declarations, run: str) -> ReportData:
@@ -76,12 +76,13 @@ def _training(chain: Chain, run: Run) -> Training | None:
     found = _there(chain, f"{run.run}_adapter")
     if found is None:
         return None
-    facts = found.record.facts
+    facts, shown = found.record.facts, found.stage.shown
     return Training(
         method=run.method,
         seed=facts.get("seed", run.seed),
-        declared=dict(facts.get("declared", {})),
-        effective=dict(facts.get("effective", {})),
+        # What this run declares: an equal training of another run may have been found, declared otherwise.
+        declared=dict(shown.get("declared") or facts.get("declared", {})),
+        effective=dict(facts.get("effective") or shown.get("effective", {})),
         history=list(facts.get("history", [])),
         facts={k: v for k, v in facts.items() if isinstance(v, str | int | float | bool)},
         libraries=dict(facts.get("libraries") or found.artifact.manifest.get("libraries") or {}),
@@ -135,15 +136,18 @@ def _held_out_titles(passages: Materialized | None, held_out: tuple[str, ...]) -
     if passages is None:
         return held_out
     documents = pl.read_parquet(passages.artifact.payload / "documents.parquet")
-    titles = {r["document_id"]: f"{r['title']}, {r['date'][:4]}" for r in documents.iter_rows(named=True)}
-    return tuple(titles.get(i, i) for i in held_out)
+    rows = {r["document_id"]: (r["title"], r["date"][:4]) for r in documents.iter_rows(named=True)}
+    named = {i: title if year in title else f"{title}, {year}" for i, (title, year) in rows.items()}
+    return tuple(named.get(i, i) for i in held_out)
 
 
 def _sources(passages: Materialized | None, pairs: pl.DataFrame | None) -> list[SourceUse]:
     if passages is None:
         return []
     payload = passages.artifact.payload
-    documents = pl.read_parquet(payload / "documents.parquet").sort("role", "date", "document_id", descending=[True, False, False])
+    documents = pl.read_parquet(payload / "documents.parquet").sort(
+        "role", "date", "document_id", descending=[True, False, False]
+    )
     table = pl.read_parquet(payload / "passages.parquet")
     home = dict(zip(table["passage_id"], table["document_id"], strict=True))
     cut = Counter(table["document_id"].to_list())
@@ -157,7 +161,7 @@ def _sources(passages: Materialized | None, pairs: pl.DataFrame | None) -> list[
     return [
         SourceUse(
             document_id=r["document_id"],
-            title=r["title"],
+            title=r["title"].removesuffix(f", {r['date']}"),  # the date has a column of its own
             date=r["date"],
             url=r["url"] or "",
             license=r["license"],
@@ -222,7 +226,7 @@ def _step(name: str, record: Record, *, spine: bool) -> Step:
         holds = form.format(**facts)
     except KeyError:  # an artifact of an earlier version told less of itself
         holds = ""
-    return Step(name, record.kind, record.content_hash, facts.get("seconds"), holds, spine)
+    return Step(name, record.kind, record.content_hash, facts.get("build_seconds"), holds, spine)
 
 
 def _reported(d: Declarations, run: Run) -> Reported | None:
@@ -232,4 +236,3 @@ def _reported(d: Declarations, run: Run) -> Reported | None:
         return None
     sources = tuple(dict.fromkeys(document.source for document in files.reported if document.scores))
     return Reported(sources, rows, run.reported)
-

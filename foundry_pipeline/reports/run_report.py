@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def write_report(chain: Chain, d: Declarations, run: str) -> Path:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # there may be no folder that it could lie in
+            temporary.unlink()
         raise FoundryError(
             f"the report cannot be written ({error.strerror})",
             where=str(path),
@@ -82,6 +84,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "tiles": tables.tiles(data),
         "categories": tables.categories(data),
         "figures": figures(data),
+        "licenses": list(dict.fromkeys(source.license.rstrip(".") for source in data.sources)),
         "samples": tables.samples(data),
         "origins": tables.origins(data.dataset) if data.dataset else [],
         "hyperparameters": tables.hyperparameters(data.training) if data.training else [],

@@ -62,8 +62,8 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """About `count` round numbers that cover [low, high]; the first is at or below low, the last at or above high."""
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"no axis can be drawn from {low} to {high}")
-    if high <= low:
-        pad = abs(low) * 0.1 or 1.0
+    if high - low <= 1e-6 * max(1.0, abs(low), abs(high)):  # one value, as far as a drawing can tell
+        pad = max(1.0, abs(low) * 0.1)
         low, high = low - pad, high + pad
     rough = (high - low) / max(1, count - 1)
     power = 10.0 ** math.floor(math.log10(rough))
@@ -189,7 +189,7 @@ def bar_plot(name: str, title: str, groups: Sequence[Group], *, axis: str) -> Ma
 
 
 def line_chart(name: str, title: str, lines: Sequence[Line], *, x: str, y: str, height: int = 230) -> Markup:
-    """Curves over a common axis; the last value of each stands at its end. Every line needs two points or more."""
+    """Curves over a common axis, the last value of each at its end. Each needs two points or more, x ascending."""
     xs = [p[0] for line in lines for p in line.points]
     ys = [p[1] for line in lines for p in line.points]
     across, up = nice_ticks(min(xs), max(xs), 6), nice_ticks(min(ys), max(ys), 5)
@@ -198,7 +198,7 @@ def line_chart(name: str, title: str, lines: Sequence[Line], *, x: str, y: str, 
 
     def place(px: float, py: float) -> tuple[float, float]:
         return (
-            left + (px - first) / ((last - first) or 1.0) * (right - left),
+            left + (px - first) / (last - first) * (right - left),
             bottom - (py - up[0]) / (up[-1] - up[0]) * (bottom - top),
         )
 

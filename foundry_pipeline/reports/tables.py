@@ -74,21 +74,27 @@ def tiles(data: ReportData) -> list[Tile]:
                 Tile(
                     number(paired["difference"], sign=True),
                     "difference from the untuned base",
-                    f"{percent(data.confidence, 0)} interval {bounds}" if bounds else "too few questions for an interval",
+                    f"{percent(data.confidence, 0)} interval {bounds}"
+                    if bounds
+                    else "too few questions for an interval",
                     _TONES.get(direction(paired["low"], paired["high"]), "plain"),
                 )
             )
         base = modes.get(BASE_MODE, {}).get("overall", {}).get("mean")
         trained = modes[mode]["overall"]["mean"]
         if base is not None and trained is not None:
-            out.append(Tile(f"{number(base)} → {number(trained)}", "overall score, base → trained", f"0 to 10, by {data.judge}"))
+            out.append(
+                Tile(
+                    f"{number(base)} → {number(trained)}", "overall score, base → trained", f"0 to 10, by {data.judge}"
+                )
+            )
         change = held_out_change(data, mode)
         if change is not None:
             before, after, fell = change
             tone = "good" if fell > 0 else "bad" if fell < 0 else "plain"
             out.append(
                 Tile(
-                    f"{number(-100 * fell, 1, sign=True)} %",
+                    percent(-fell, 1, sign=True),
                     "loss on held-out text",
                     f"{number(before)} → {number(after)} nats per token",
                     tone,
@@ -129,7 +135,10 @@ def samples(data: ReportData) -> list[Sample]:
     if not ranked:
         return []
     places = dict.fromkeys((len(ranked) - 1, len(ranked) // 2, 0))
-    return [_sample(data, *ranked[at], place, compared, rows) for at, place in zip(places, _places(len(places)), strict=True)]
+    return [
+        _sample(data, *ranked[at], place, compared, rows)
+        for at, place in zip(places, _places(len(places)), strict=True)
+    ]
 
 
 def _places(found: int) -> tuple[str, ...]:
@@ -143,7 +152,10 @@ def _why(place: str, value: float, compared: bool) -> str:
         return f"median difference: {number(value, sign=True)}"
     if value == 0:
         return "no difference"
-    named = {"first": "largest gain" if value > 0 else "smallest loss", "last": "smallest gain" if value > 0 else "largest loss"}
+    named = {
+        "first": "largest gain" if value > 0 else "smallest loss",
+        "last": "smallest gain" if value > 0 else "largest loss",
+    }
     return f"{named[place]}: {number(value, sign=True)}"
 
 
@@ -239,7 +251,8 @@ def training_facts(training: Training) -> list[tuple[str, str]]:
         ("optimizer steps", count(steps) if steps is not None else None),
         ("seconds a step", number(seconds_per_step, 2) if seconds_per_step is not None else None),
         ("seconds a pair", number(facts["seconds_per_pair"], 2) if "seconds_per_pair" in facts else None),
-        ("whole stage, seconds", number(facts["seconds"], 1) if "seconds" in facts else None),
+        ("training, seconds", number(facts["seconds"], 1) if "seconds" in facts else None),
+        ("whole stage, seconds", number(facts["build_seconds"], 1) if "build_seconds" in facts else None),
         ("pairs read", count(facts["pairs"]) if "pairs" in facts else None),
         ("pairs shown in an epoch", count(facts["rows_per_epoch"]) if "rows_per_epoch" in facts else None),
         ("pairs held out for validation", count(facts["validation_rows"]) if "validation_rows" in facts else None),

@@ -1,6 +1,6 @@
 """What was measured, in sentences written from the numbers, and how numbers are written.
 
-    findings(data)[1]   → "Served as adapter on base, it scores 5.02 (95 % interval 4.61 to 5.40); its untuned base …"
+    findings(data)[1]   → "Served as adapter on base, the trained model scores 5.02 (95 % interval 4.61 to 5.40); its untuned base …"
 
 No sentence claims more than its interval: above 0 the training raised the score, across 0 no difference was shown.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from foundry_pipeline.reports.contrasts import component_differences
 from foundry_pipeline.reports.data import BASE_MODE, ReportData, label, mode_title
 
 MINUS, DASH, NONE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{EN DASH}"
@@ -25,9 +26,11 @@ def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
 
 
 def span(low: float | None, high: float | None, digits: int = 2, *, sign: bool = False) -> str:
-    """`4.61 to 5.40`; empty without bounds."""
+    """`4.61 to 5.40`; empty without bounds. A bound beside 0 gets the digits that show on which side of it it lies."""
     if low is None or high is None:
         return ""
+    while digits < 6 and any(bound != 0 and round(bound, digits) == 0 for bound in (low, high)):
+        digits += 1
     return f"{number(low, digits, sign=sign)} to {number(high, digits, sign=sign)}"
 
 
@@ -36,14 +39,16 @@ def count(value: float | int | None) -> str:
     return NONE if value is None else f"{round(value):,}"
 
 
-def percent(share: float, digits: int = 1) -> str:
-    return f"{share * 100:.{digits}f}\N{NO-BREAK SPACE}%"
+def percent(share: float, digits: int = 1, *, sign: bool = False) -> str:
+    return f"{number(share * 100, digits, sign=sign)}\N{NO-BREAK SPACE}%"
 
 
 def duration(seconds: float | None) -> str:
     """`41 s`, `5 min 12 s`, `2 h 05 min`."""
     if seconds is None:
         return NONE
+    if seconds < 0.1:
+        return "under 0.1 s"
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -73,6 +78,7 @@ _SHOWN = {
     "below": "lies wholly below 0: training lowered the score",
     "across": "contains 0: no difference from the untuned base is shown",
 }
+_MOVED = {"above": "raised", "below": "lowered", "across": "shows no difference in"}
 _TOLD = {"above": "a gain", "below": "a loss", "across": "no difference shown", "unknown": "too few questions to tell"}
 
 
@@ -100,6 +106,7 @@ def findings(data: ReportData) -> list[str]:
     ]
     if data.tuned:
         said += _scores(data, data.tuned[0])
+        said += _components(data, data.tuned[0])
         said += _others(data, data.tuned[1:])
         said += _held_out(data, data.tuned[0])
         said += _failures(data, data.tuned[0])
@@ -131,6 +138,18 @@ def _scores(data: ReportData, mode: str) -> list[str]:
     ]
 
 
+def _components(data: ReportData, mode: str) -> list[str]:
+    """Which parts of the score moved: a gain in voice alone must not pass for one in what is said."""
+    if data.summary["paired"].get(mode, {}).get("difference") is None:
+        return []
+    groups: dict[str, list[str]] = {}
+    for name, found in component_differences(data, mode).items():
+        shows = direction(found.low, found.high)
+        groups.setdefault(shows, []).append(f"{name} ({number(found.mean, sign=True)})")
+    told = [f"{verb} {listed(groups[shows])}" for shows, verb in _MOVED.items() if shows in groups]
+    return [f"By component, training {'; it '.join(told)}."] if told else []
+
+
 def _others(data: ReportData, modes: list[str]) -> list[str]:
     told = []
     for mode in modes:
@@ -146,12 +165,14 @@ def _held_out(data: ReportData, mode: str) -> list[str]:
         return []
     before, after, fell = change
     tokens = data.summary["modes"][mode]["heldout_tokens"]
-    source = f"On text kept out of every pair ({listed(list(data.held_out))}; " if data.held_out else "On held-out text ("
-    moved = "fell" if fell > 0 else "rose" if fell < 0 else "stayed"
-    by = f", by {percent(abs(fell))}" if fell else ""
-    return [
-        f"{source}{count(tokens)} tokens) the loss {moved} from {number(before, 3)} to {number(after, 3)} nats per token{by}."
-    ]
+    source = (
+        f"On text kept out of every pair ({listed(list(data.held_out))}; " if data.held_out else "On held-out text ("
+    )
+    where = f"{source}{count(tokens)} tokens) the loss"
+    if fell == 0:
+        return [f"{where} stayed at {number(after, 3)} nats per token."]
+    moved = "fell" if fell > 0 else "rose"
+    return [f"{where} {moved} from {number(before, 3)} to {number(after, 3)} nats per token, by {percent(abs(fell))}."]
 
 
 def _failures(data: ReportData, mode: str) -> list[str]:
@@ -168,10 +189,14 @@ def _failures(data: ReportData, mode: str) -> list[str]:
 def _controls(data: ReportData) -> list[str]:
     controls = data.summary["controls"]
     if not controls:
-        return ["No control answers are declared for this character, so nothing here shows what the judge can tell apart."]
+        return [
+            "No control answers are declared for this character, so nothing here shows what the judge can tell apart."
+        ]
     failed = [f"{comparison(key)} ({c['component']})" for key, c in controls.items() if not c["passed"]]
     if not failed:
-        return [f"The judge put planted answers of known order right in all {many(len(controls), 'control comparison')}."]
+        return [
+            f"The judge put planted answers of known order right in all {many(len(controls), 'control comparison')}."
+        ]
     return [
         f"The judge passed {len(controls) - len(failed)} of {many(len(controls), 'control comparison')}; it failed on "
         f"{listed(failed)}, and its scores are to be read with that in mind."

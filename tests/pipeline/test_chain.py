@@ -149,6 +149,17 @@ def test_dagster_dev_targets_load(built: Project) -> None:
 def test_the_shipped_project_lists_five_assets_for_each_of_the_ten_runs() -> None:
     shipped = Project(ROOT, profile="laptop", extra={"FOUNDRY_STORE": "/nonexistent/foundry"})
     listed = set(shipped.run("foundry", "status", "--json").stdout.split('"'))
-    for run in ("dpo_v1", "orpo_v3b", "orpo_v4", "qwen3_v1", "qwen3_v2", "qwen3_v3", "qwen3_v4", "sft_v1", "sft_v2", "r2"):
+    for run in (
+        "dpo_v1",
+        "orpo_v3b",
+        "orpo_v4",
+        "qwen3_v1",
+        "qwen3_v2",
+        "qwen3_v3",
+        "qwen3_v4",
+        "sft_v1",
+        "sft_v2",
+        "r2",
+    ):
         for part in ("adapter", "merged", "gguf", "responses", "eval"):
             assert f"madison_{run}_{part}" in listed

@@ -38,7 +38,14 @@ def test_the_project_as_shipped_holds(profile: str) -> None:
     d = load(ROOT, profile)
     assert {"madison"} <= set(d.characters)
     assert len([r for r in d.runs.values() if r.character == "madison"]) == 10
-    assert {n.rsplit("_", 1)[1] for n in d.datasets if n.startswith("madison")} == {"v1", "v3b", "v4", "v5", "v6", "sft"}
+    assert {n.rsplit("_", 1)[1] for n in d.datasets if n.startswith("madison")} == {
+        "v1",
+        "v3b",
+        "v4",
+        "v5",
+        "v6",
+        "sft",
+    }
     claimed = [row for r in d.runs.values() for row in r.reported]
     assert sorted(claimed) == sorted(r.row for r in d.characters["madison"].reported_scores)
     assert len(d.characters["madison"].training_prompts) >= 240
@@ -132,4 +139,7 @@ def test_any_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, t
     try:
         read_yaml(path)
     except FoundryError as error:
-        assert "x.yaml" in str(error)
+        message = str(error)
+    else:
+        message = "x.yaml"
+    assert "x.yaml" in message

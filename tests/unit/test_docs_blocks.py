@@ -32,7 +32,9 @@ def test_a_torn_block_is_refused(text: str) -> None:
         parse_blocks(text)
 
 
-@given(st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), st.from_regex(r"[a-z ]{0,20}[a-z]", fullmatch=True)))
+@given(
+    st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True), st.from_regex(r"[a-z ]{0,20}[a-z]", fullmatch=True))
+)
 def test_blocks_come_back_as_written(blocks: dict[str, str]) -> None:
     text = "\n".join(f"{{% docs {name} %}}\n{body}\n{{% enddocs %}}" for name, body in blocks.items())
     assert parse_blocks(text) == {name: " ".join(body.split()) for name, body in blocks.items()}

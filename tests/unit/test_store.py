@@ -109,7 +109,7 @@ def test_a_full_disk_ends_in_a_message_and_leaves_nothing(store: Store, tmp_path
         cramped.publish(source, record=fields())
     assert "disk is full" in str(caught.value)
     assert cramped.record("a" * 64) is None
-    assert not [p for p in (full_disk / "store").rglob("manifest.json")]
+    assert not list((full_disk / "store").rglob("manifest.json"))
 
 
 def _hold(root: Path, ready: str) -> None:

@@ -18,8 +18,8 @@ QUESTION = "What did you say of the harbor, the light and the ships?"
 
 # Four paragraphs on one subject; each is the best by exactly one of the four rules.
 SUBJECT = {
-    "fits": "You did say much of the harbor, the light and the ships, and of the sea.",
-    "voice": "Upon the harbor, the light and the ships, hitherto so requisite, whilst the sea was calm, you say so.",
+    "fits": "You did say much of the harbor, the light and the ships, and the sea that lay before them.",
+    "voice": "Upon the harbor, the light and the ships, hitherto so requisite, whilst it was calm, you did say much.",
     "specific": "You did say that of the harbor, the light and the ships, Captain Hull saw 40 at Boston in 1809.",
     "inward": "You did say of the harbor, the light and the ships: I keep my post, and I love my own.",
 }

@@ -13,7 +13,7 @@ import polars as pl
 from foundry_pipeline.declarations.common import CATEGORIES
 from foundry_pipeline.evaluation.scoring import COMPONENTS, Bounds, ModeFacts, scores_frame, summarize, weighted_overall
 from foundry_pipeline.lineage.hashing import digest
-from foundry_pipeline.reports.data import BaseModel, DataSet, Reported, ReportData, Sieve, SourceUse, Step, Training
+from foundry_pipeline.reports.data import BaseModel, DataSet, ReportData, Reported, Sieve, SourceUse, Step, Training
 
 SCRIPT = "<script>document.title = 'owned'; fetch('http://example.com/')</script><img src=x onerror=\"document.title='owned'\">"
 SIZES = {"at": 5, "cc": 4, "gt": 8, "pd": 6, "pv": 5, "vr": 8}
@@ -48,7 +48,13 @@ def _rows(modes: tuple[str, ...], seed: int) -> list[dict[str, Any]]:
             ability = draw.gauss(3.4, 0.9)
             for mode in modes:
                 parts = {
-                    name: round(min(10.0, max(0.0, ability + SHIFT[mode] * (1.6 if name == "voice" else 0.9) + draw.gauss(0, 0.6))), 4)
+                    name: round(
+                        min(
+                            10.0,
+                            max(0.0, ability + SHIFT[mode] * (1.6 if name == "voice" else 0.9) + draw.gauss(0, 0.6)),
+                        ),
+                        4,
+                    )
                     for name in COMPONENTS
                 }
                 failed = draw.random() < (0.3 if mode == "base" else 0.1)
@@ -116,7 +122,13 @@ def _training() -> Training:
         "max_length": 2048, "warmup_fraction": 0.1, "scheduler": "cosine", "optimizer": "adamw_8bit",
         "validation_fraction": 0.1,
     }  # fmt: skip
-    effective = declared | {"epochs": 2, "learning_rate": 2e-4, "max_length": 512, "optimizer": "adamw", "precision": "bfloat16"}
+    effective = declared | {
+        "epochs": 2,
+        "learning_rate": 2e-4,
+        "max_length": 512,
+        "optimizer": "adamw",
+        "precision": "bfloat16",
+    }
     return Training(
         method="orpo",
         seed=42,
@@ -124,7 +136,7 @@ def _training() -> Training:
         effective=effective,
         history=_history(68),
         facts={
-            "steps": 68, "seconds": 312.4, "seconds_per_step": 4.41, "seconds_per_pair": 1.1, "pairs": 150,
+            "steps": 68, "seconds": 298.1, "build_seconds": 312.4, "seconds_per_step": 4.41, "seconds_per_pair": 1.1, "pairs": 150,
             "rows_per_epoch": 134, "validation_rows": 15, "dropped_long": 1, "tokens": 71204,
             "trainable_parameters": 19_537_920, "final_loss": 3.5123, "validation_loss": 3.6011, "threads": 2,
             "world_size": 1, "device": "cpu", "peak_memory_bytes": 1_903_000_000,
@@ -194,8 +206,13 @@ def _lineage() -> list[Step]:
         ("madison_passages", "passages", 0.8, "171 passages"),
         ("madison_sources", "sources", 0.2, "16 documents"),
     ]
-    rest = [("base_model_smollm2_135m", "base_model", 14.1, ""), ("madison_teacher_responses", "teacher_responses", 8.2, "")]
-    return [Step(n, k, digest(n), t, h, True) for n, k, t, h in spine] + [Step(n, k, digest(n), t, h, False) for n, k, t, h in rest]
+    rest = [
+        ("base_model_smollm2_135m", "base_model", 14.1, ""),
+        ("madison_teacher_responses", "teacher_responses", 8.2, ""),
+    ]
+    return [Step(n, k, digest(n), t, h, True) for n, k, t, h in spine] + [
+        Step(n, k, digest(n), t, h, False) for n, k, t, h in rest
+    ]
 
 
 def _reported() -> Reported:
@@ -239,7 +256,7 @@ def sample(modes: tuple[str, ...] = ("base", "adapter", "merged", "q4_k_m"), *, 
         scores=frame.to_dicts(),
         prompts={r["prompt_id"]: QUESTIONS[r["prompt_id"][:2]] for r in rows},
         evaluated="2026-11-21",
-        evaluation_facts={"seconds": 74.0, "judged": len(rows), "seconds_by_part": {mode: 11.2 for mode in modes} | {"controls": 9.7}},
+        evaluation_facts={"build_seconds": 74.0, "judged": len(rows), "seconds_by_part": dict.fromkeys(modes, 11.2) | {"controls": 9.7}},
         held_out=("Annual Message to Congress, 1815",),
         training=_training(),
         dataset=_dataset(),

@@ -1,0 +1,180 @@
+"""The report in a real browser, opened from disk: it asks nobody, runs nothing, and can be read on a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from foundry_pipeline.reports.run_report import render_report
+from tests.unit.reports.report_sample import SCRIPT, sample
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}; install it to run the browser tests"),
+]
+PHONE, DESK = (390, 844), (1280, 900)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "madison_r2.html"
+    path.write_text(render_report(sample()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield started
+        started.close()
+
+
+class Opened:
+    """A page with everything it said and asked for."""
+
+    def __init__(self, browser: Browser, path: Path, size: tuple[int, int], scheme: str = "light") -> None:
+        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)  # type: ignore[arg-type]
+        self.page: Page = self.context.new_page()
+        self.said: list[str] = []
+        self.asked: list[str] = []
+        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.said.append(f"pageerror: {error}"))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.goto(path.as_uri(), wait_until="networkidle")
+
+
+@pytest.fixture(params=[(DESK, "light"), (PHONE, "light"), (PHONE, "dark")], ids=["desk", "phone", "phone-dark"])
+def opened(request: pytest.FixtureRequest, browser: Browser, report: Path) -> Iterator[Opened]:
+    size, scheme = request.param
+    made = Opened(browser, report, size, scheme)
+    yield made
+    made.context.close()
+
+
+def test_it_is_silent_and_asks_nobody(opened: Opened, report: Path) -> None:
+    assert opened.said == []
+    assert [u for u in opened.asked if not u.startswith("data:")] == [report.as_uri()]
+
+
+def test_an_answer_with_a_script_stays_text(opened: Opened) -> None:
+    assert opened.page.title() == "madison_r2 · run report"
+    assert SCRIPT in opened.page.locator("blockquote").all_inner_texts()
+    assert opened.page.locator("script, iframe, img, object").count() == 0
+
+
+def test_the_page_itself_never_scrolls_sideways(opened: Opened) -> None:
+    for details in opened.page.locator("details").all():
+        details.evaluate("d => { d.open = true; }")
+    wide = opened.page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert wide[0] <= wide[1]
+    past = opened.page.evaluate(
+        """() => [...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll, svg')
+              && e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
+    )
+    assert past == []
+
+
+def test_every_plot_is_drawn_and_its_text_is_large_enough(opened: Opened) -> None:
+    plots = opened.page.locator("figure svg[role=img]")
+    assert plots.count() == 6
+    for plot in plots.all():
+        box = plot.bounding_box()
+        assert box is not None
+        assert box["width"] > 250
+        assert box["height"] > 80
+        assert plot.evaluate("s => [...s.querySelectorAll('.mark, .bar, .curve')].length") > 0
+        smallest = plot.evaluate(
+            "s => Math.min(...[...s.querySelectorAll('text')].map(t => "
+            "parseFloat(getComputedStyle(t).fontSize) * s.getBoundingClientRect().width / s.viewBox.baseVal.width))"
+        )
+        assert smallest >= 9.5, f"text of {smallest:.1f} px"
+
+
+def test_no_text_of_a_plot_is_cut_off_or_overprinted(opened: Opened) -> None:
+    faults = opened.page.evaluate(
+        """() => [...document.querySelectorAll('figure > svg')].flatMap(svg => {
+          const sheet = svg.getBoundingClientRect();
+          const boxes = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+          const out = boxes.filter(([, b]) => b.left < sheet.left - 3 || b.right > sheet.right + 3 || b.bottom > sheet.bottom + 3)
+            .map(([t]) => 'cut off: ' + t);
+          for (let i = 0; i < boxes.length; i++) for (let j = i + 1; j < boxes.length; j++) {
+            const [a, b] = [boxes[i][1], boxes[j][1]];
+            const w = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+            const h = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+            // A line of text is a third taller than its figures: boxes may touch by that much.
+            if (w > 1 && h > 0.4 * Math.min(a.height, b.height)) out.push('overprinted: ' + boxes[i][0] + ' / ' + boxes[j][0]);
+          }
+          return out;
+        })"""
+    )
+    assert faults == []
+
+
+def test_the_table_can_be_read(opened: Opened) -> None:
+    """The serving mode stays in sight while the table scrolls, and the last column can be reached."""
+    region = opened.page.get_by_role("region", name="Scores by serving mode")
+    table = region.locator("table")
+    assert table.locator("tbody tr").count() == 4
+    region.evaluate("r => { r.scrollLeft = r.scrollWidth; }")
+    size = opened.page.viewport_size
+    assert size is not None
+    head = table.locator("tbody th").first.bounding_box()
+    last = table.locator("tbody tr").first.locator("td").last.bounding_box()
+    assert head is not None
+    assert last is not None
+    assert head["x"] >= 0
+    assert head["x"] + head["width"] < size["width"]
+    assert last["x"] + last["width"] <= size["width"] + 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(browser: Browser, report: Path, scheme: str) -> None:
+    """Contrast of 4.5 to 1 or more (WCAG 2.2, AA) for every piece of text, in both colour schemes."""
+    made = Opened(browser, report, DESK, scheme)
+    faint = made.page.evaluate(
+        """() => {
+          const rgb = s => { const m = s.match(/[\\d.]+/g).map(Number); return m.length > 3 && m[3] === 0 ? null : m; };
+          const light = c => { const [r, g, b] = c.slice(0, 3).map(v => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; });
+            return .2126 * r + .7152 * g + .0722 * b; };
+          const ground = e => { for (let n = e; n; n = n.parentElement) { const c = rgb(getComputedStyle(n).backgroundColor); if (c) return c; } return [255, 255, 255]; };
+          const out = [];
+          for (const e of document.querySelectorAll('body *')) {
+            if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) || e.tagName === 'title') continue;
+            const style = getComputedStyle(e);
+            const ink = rgb(e.namespaceURI.endsWith('svg') ? style.fill : style.color);
+            const [a, b] = [light(ink), light(ground(e))];
+            const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+            if (ratio < 4.5) out.push(ratio.toFixed(2) + ' ' + e.className + ' ' + e.textContent.trim().slice(0, 40));
+          }
+          return [...new Set(out)].slice(0, 10);
+        }"""
+    )
+    made.context.close()
+    assert faint == []
+
+
+def test_the_ground_follows_the_scheme(browser: Browser, report: Path) -> None:
+    grounds = []
+    for scheme in ("light", "dark"):
+        made = Opened(browser, report, DESK, scheme)
+        grounds.append(made.page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        made.context.close()
+    assert grounds[0] != grounds[1]
