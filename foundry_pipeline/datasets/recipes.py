@@ -38,7 +38,7 @@ FALLBACK = "base_fallback"
 
 
 def scaled(pairs: int, size_factor: float) -> int:
-    """⌈pairs × size_factor⌉, reckoned in decimal: 0.1 of 480 is 48, not 49."""
+    """⌈pairs × size_factor⌉, reckoned in decimal: 0.07 of 100 is 7, not 8."""
     return math.ceil(pairs * Fraction(str(size_factor)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -17,11 +16,11 @@ DATASET = "keeper_dataset_v1"
 
 
 @pytest.fixture
-def copy(built: Project, tmp_path: Path) -> Iterator[Project]:
+def copy(built: Project, tmp_path: Path) -> Project:
     """A project of one's own to damage, built up to the end."""
     root = tmp_path / "project"
     shutil.copytree(built.root, root, symlinks=True)
-    yield Project(root)
+    return Project(root)
 
 
 def pairs_file(project: Project) -> Path:

@@ -13,7 +13,7 @@ import pytest
 from foundry_pipeline.datasets.content import dataset_hash
 from foundry_pipeline.datasets.expectations import Expectation, Verdict, build_suite, check_dataset, judge
 from foundry_pipeline.declarations.assets import DatasetPart, Expectations
-from foundry_pipeline.pairs.candidates import score_pairs
+from foundry_pipeline.pairs.candidates import score_pairs, voice_score
 
 SUITE = ["What is the chief cause of faction in a republic of many interests?", "Describe your drives."]
 SEALED = ["The treaty of peace was received with joy upon the shores of every State that year."]
@@ -152,7 +152,7 @@ def test_an_empty_dataset_fails(check, make_pairs) -> None:
     assert "row_count" in verdict.failed("error")
 
 
-def test_bounds_come_from_the_profile(check, make_pairs, make_profile) -> None:
+def test_bounds_come_from_the_profile(check, make_pairs, make_profile, character) -> None:
     frame = make_pairs(ROWS)
     mean = next(r.observed for r in check(frame).results if r.name == "voice_contrast")
 
@@ -162,6 +162,12 @@ def test_bounds_come_from_the_profile(check, make_pairs, make_profile) -> None:
 
     assert failed(min_voice_contrast=mean - 0.01) <= {"voice_contrast_by_category"}
     assert "voice_contrast" in failed(min_voice_contrast=mean + 0.001)
+    one = frame.head(1)
+    exact = voice_score(one["chosen"][0], character.period_markers) - voice_score(
+        one["rejected"][0], character.period_markers
+    )
+    at_bound = check(one, profile=make_profile(expectations=Expectations(min_voice_contrast=exact)))
+    assert "voice_contrast" in at_bound.failed("error")  # the mean must lie above its bound, not at it
     assert failed(max_category_share=0.1) == {"category_share"}
     assert check(frame.head(17), profile=make_profile(expectations=Expectations(min_rows_share=0.5))).passed
     assert check(frame.head(3), profile=make_profile(size_factor=0.1)).passed

@@ -140,7 +140,11 @@ def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_is_said_and_what_was_stored_stays(full_disk: Path) -> None:
     cache = ResponseCache(full_disk / "r.db")
     cache.put(reply("a"))
-    with pytest.raises(FoundryError, match="free disk space"):
+
+    def fill() -> None:
         for i in range(100):
             cache.put(reply(f"b{i}", "x" * 100_000))
+
+    with pytest.raises(FoundryError, match="free disk space"):
+        fill()
     assert cache.get("a") == reply("a")

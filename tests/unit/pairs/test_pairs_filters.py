@@ -149,11 +149,11 @@ def test_near_duplicates_are_dropped_but_one_passage_may_answer_two_questions(ma
     other = make_pair(
         prompt_id="c", prompt="How were the seaports to be made safe?", rejected="Walls are good. So I say."
     )
-    kept, dropped = run(pl.concat([first, near, other]), filters.model_copy(update={"near_duplicate": 0.8}), character)
+    kept, dropped = run(pl.concat([first, near, other]), filters.model_copy(update={"near_duplicate": 0.7}), character)
     assert kept["prompt_id"].to_list() == ["a", "c"]
     row = dropped.row(0, named=True)
     assert (row["prompt_id"], row["rule"]) == ("b", "near_duplicate")
-    assert 0.8 <= row["score"] < 1
+    assert 0.7 <= row["score"] < 1
     assert "of a again" in row["reason"]
 
 

@@ -145,6 +145,40 @@ def test_the_cap_holds_over_all_origins_and_the_best_fit_is_served_first(
     assert drops["reason"].to_list() == ["every fitting passage is already used 2 times"]
 
 
+def test_a_property_is_sought_only_among_the_first_candidates(make_passages, retriever_of, teacher, character) -> None:
+    texts = {
+        "first": "The harbor, the light and the ships were spoken of at length.",
+        "second": "The harbor, the light and the ships: upon these we spoke, hitherto.",
+    }
+    passages = make_passages(texts)
+    rows = prompts(("q", "voice"), text="the harbor, the light and the ships were")
+
+    def taken(candidates: int) -> list[str]:
+        settings = teacher.model_copy(update={"candidates": candidates})
+        return t.primary_source_responses(rows, passages, retriever_of(passages), settings, character)[0][
+            "passage_ids"
+        ][0]
+
+    assert list(taken(1)) == ["first"]
+    assert list(taken(2)) == ["second"]
+
+
+def test_a_property_is_no_reason_to_answer_another_question(make_passages, retriever_of, teacher, character) -> None:
+    question = "the harbor, the light and the ships"
+    texts = {
+        "near": "The harbor, the light and the ships, as we saw.",
+        "off": "Upon the ships, hitherto requisite, whilst thereof the light was spoken, upon our word.",
+    }
+    passages = make_passages(texts)
+    near, off = retriever_of(passages).search(question, 2)
+    assert (near.passage_id, off.passage_id) == ("near", "off")
+    assert off.fit >= teacher.min_fit
+    assert near.fit - off.fit > t.NEARNESS
+    rows = prompts(("q", "voice"), text=question)
+    chosen, _ = t.primary_source_responses(rows, passages, retriever_of(passages), teacher, character)
+    assert chosen["passage_ids"].to_list() == [["near"]]
+
+
 def test_one_origin_does_not_say_the_same_twice_while_it_can_say_something_else(
     make_passages, retriever_of, teacher, character
 ) -> None:
