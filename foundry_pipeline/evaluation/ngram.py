@@ -58,8 +58,10 @@ class TrigramModel:
         self._tables = [_Table(passages, size) for size in (1, 2, 3)]
 
     def surprise(self, tokens: Sequence[str], left_out: Collection[int] = ()) -> float:
-        """Nats a word of a text under the passages not left out. With nothing left to learn from every word
-        is equally likely. Raises ValueError for a text without words."""
+        """Nats a word of a text under the passages not left out; with none left, every word is equally likely.
+
+        Raises ValueError for a text without words.
+        """
         if not tokens:
             raise ValueError("a text without words has no surprise")
         gone = [table.without(left_out) for table in self._tables]

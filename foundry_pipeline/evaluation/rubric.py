@@ -18,8 +18,9 @@ Every scale is drawn from the character's own passages (`stylometry.py`, `ground
 The passages that an answer was copied from are left out of the scale it is measured on, so that a quotation is judged
 as the writing of a stranger would be; how much was copied is reported beside the score (`overlap.py`).
 
-What it cannot see: irony, a false statement in true words, a negation that an embedding overlooks. It ranks a passage
-of his above its counterfeits; it does not replace a reader.
+What it cannot see: irony, a false statement in true words, a negation that an embedding overlooks, and nonsense put
+together from his own phrases on the very subject asked about, which it rates like sense. It ranks a passage of his
+above its common counterfeits; it does not replace a reader.
 """
 
 from __future__ import annotations
