@@ -66,7 +66,7 @@ def main(run: str) -> None:
             page.goto((settings.reports / f"{run}.html").as_uri())
             page.screenshot(path=out / "report.png")
             page = browser.new_page(viewport={"width": 1800, "height": 1100})
-            page.goto(f"http://127.0.0.1:{port}/asset-groups?asset-selection=%2Bkey%3A%22{run}_eval%22")
+            page.goto(f"http://127.0.0.1:{port}/assets/{run}_eval?view=lineage&lineageScope=upstream&lineageDepth=12")
             page.wait_for_timeout(12_000)
             page.screenshot(path=out / "lineage.png")
             page.goto(f"http://127.0.0.1:{port}/assets/{run}_eval")

@@ -55,6 +55,7 @@ def build_eval(
             "character": files.character.model_dump(mode="json"),
             "passages": str(ctx.inputs[passages].payload),
             "responses": str(ctx.inputs[f"{run}_responses"].payload / "responses.parquet"),
+            "modes": list(evaluation.modes),
             "weights": weights,
             "resamples": evaluation.bootstrap_resamples,
             "confidence": evaluation.confidence,

@@ -37,7 +37,13 @@ if TYPE_CHECKING:
 Severity = Literal["error", "warning"]
 ORIGINS = ("base", "voice", "on_policy", "source_enriched", "introspection")
 SAMPLE = 5  # pair ids shown of those that fail a rule
-_CODE = ("foundry_pipeline.textstats", "foundry_pipeline.pairs.overlap", "foundry_pipeline.datasets.expectations")
+_CODE = (
+    "foundry_pipeline.textstats",
+    "foundry_pipeline.pairs.candidates",
+    "foundry_pipeline.pairs.overlap",
+    "foundry_pipeline.datasets.content",
+    "foundry_pipeline.datasets.expectations",
+)
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,8 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     table, judged_controls = judge_controls(controls, passages, judge)
     seconds["controls"] = time.monotonic() - started
     modes: dict[str, ModeFacts] = {}
-    for mode, weights in spec["weights"].items():
+    for mode in spec["modes"]:  # as declared: the keys of a JSON object have no order
+        weights = spec["weights"][mode]
         started = time.monotonic()
         threads = int(spec["threads"])
         alone, whole = _held_out(weights, held_out_passages, threads), _held_out(weights, held_out, threads)

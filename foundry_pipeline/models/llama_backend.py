@@ -120,12 +120,18 @@ class LlamaBackend:
         prompts = [self.prompt_ids(r) for r in requests]
         check_lengths(requests, [len(p) for p in prompts], self._context_length, self._title)
         longest = max(len(p) + r.max_tokens for p, r in zip(prompts, requests, strict=True))
+        # llama.cpp decodes no more sequences at once than fit into one pass, and no more than its build allows (256).
+        at_once = min(len(requests), self._batch, int(self._lib.llama_max_parallel_sequences()))
+        started = time.perf_counter()
         with self._samplers(requests) as samplers:
             sequences = [
-                _Sequence(slot, r, p, s) for slot, (r, p, s) in enumerate(zip(requests, prompts, samplers, strict=True))
+                _Sequence(place % at_once, r, p, s)
+                for place, (r, p, s) in enumerate(zip(requests, prompts, samplers, strict=True))
             ]
-            with self._context(len(requests), longest) as context:
-                self._generate(context, sequences)
+            for first in range(0, len(sequences), at_once):
+                wave = sequences[first : first + at_once]
+                with self._context(len(wave), longest) as context:
+                    self._generate(context, wave, started)
         return [
             Reply(
                 request_id=s.request.request_id,
@@ -139,28 +145,24 @@ class LlamaBackend:
             for s, h in zip(sequences, hashes, strict=True)
         ]
 
-    def _generate(self, context: Any, sequences: list[_Sequence]) -> None:
+    def _generate(self, context: Any, sequences: list[_Sequence], started: float) -> None:
         """Decode all sequences to their ends.
 
         llama.cpp decodes separate caches in one pass only where their numbers follow each other without a gap. So when
         a sequence ends, the last one moves into its slot (a copy of its cache, bit for bit); without that the steps
         fall apart into small passes and speed halves.
         """
-        started = time.perf_counter()
         memory = self._lib.llama_get_memory(context)
         batch = self._lib.llama_batch_init(self._batch, 0, 1)
         try:
             self._read_prompts(context, batch, sequences, started)
             live = self._close_gaps(memory, sequences)
             while live:
-                # A group of more sequences than one batch holds is unusual, but must work.
-                for at in range(0, len(live), self._batch):
-                    part = live[at : at + self._batch]
-                    for i, s in enumerate(part):
-                        self._put(batch, i, s.tokens[-1], len(s.prompt) + len(s.tokens) - 1, s.slot, True)
-                    self._decode(context, batch, len(part))
-                    for i, s in enumerate(part):
-                        self._take(context, i, s, started)
+                for i, s in enumerate(live):
+                    self._put(batch, i, s.tokens[-1], len(s.prompt) + len(s.tokens) - 1, s.slot, True)
+                self._decode(context, batch, len(live))
+                for i, s in enumerate(live):
+                    self._take(context, i, s, started)
                 live = self._close_gaps(memory, live)
         finally:
             self._lib.llama_batch_free(batch)
@@ -261,7 +263,7 @@ class LlamaBackend:
         params.n_seq_max = sequences
         params.n_batch = self._batch
         params.n_ubatch = self._batch
-        params.n_outputs_max = min(self._batch, max(sequences, 1))
+        params.n_outputs_max = sequences
         params.n_threads = self._threads
         params.n_threads_batch = self._threads
         params.kv_unified = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -19,8 +20,17 @@ DATASET = "keeper_dataset_v1"
 def copy(built: Project, tmp_path: Path) -> Project:
     """A project of one's own to damage, built up to the end."""
     root = tmp_path / "project"
-    shutil.copytree(built.root, root, symlinks=True)
+    shutil.copytree(built.root, root, symlinks=True, copy_function=_copy_or_link)
     return Project(root)
+
+
+def _copy_or_link(source: str, target: str) -> str:
+    """Weights are shared, since no test here writes to them; everything else is a copy that may be damaged."""
+    if source.endswith((".gguf", ".safetensors")):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
+    return target
 
 
 def pairs_file(project: Project) -> Path:
@@ -46,11 +56,17 @@ def test_a_damaged_dataset_blocks_training_alone_and_in_the_same_run(copy: Proje
     assert done.returncode != 0
     assert "damaged" in done.stdout
     assert f"foundry repair {DATASET}" in done.stdout
+
+
+def test_the_command_in_the_message_mends_a_damaged_dataset(copy: Project) -> None:
+    wanted = contents(copy)
+    pairs_file(copy).write_bytes(b"PAR1 no more")
     mended = copy.run("foundry", "repair", DATASET)
     assert mended.returncode == 0, mended.stdout
     assert list((copy.store / "quarantine").iterdir())
     again = copy.materialize(f"{DATASET},keeper_first_adapter")
     assert again.returncode == 0, again.stdout[-3000:]
+    assert contents(copy) == wanted
 
 
 def test_a_dataset_that_fails_its_checks_blocks_training_alone_and_in_the_same_run(copy: Project) -> None:
