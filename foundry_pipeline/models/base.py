@@ -82,7 +82,14 @@ def make_dense(model: PypiModel, out: Path) -> dict[str, Any]:
 
     source = pypi_file(model)
     require_space(out, source.stat().st_size // 4 + 2 * model.parameters * 2)
-    with quiet_transformers(), staged(out) as staging, Vocabulary(source) as vocabulary:
+    with quiet_transformers(), staged(out) as staging, Vocabulary(source, weights=True) as vocabulary:
+        parameters = vocabulary.parameters()
+        if parameters != model.parameters:
+            raise FoundryError(
+                f"{source.name} has {parameters} parameters, the profile declares {model.parameters}",
+                where=model.title,
+                mend=f"set `parameters: {parameters}` for this model in assets/profiles/",
+            )
         tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name, local_files_only=True)
         pre = vocabulary.metadata("tokenizer.ggml.pre")
         repair_tokenizer(tokenizer, pre)
@@ -103,13 +110,6 @@ def make_dense(model: PypiModel, out: Path) -> dict[str, Any]:
         )
         # The weights are dense by now; with the quantizer still attached save_pretrained refuses them.
         network.hf_quantizer = None
-        parameters = sum(p.numel() for p in network.parameters())
-        if parameters != model.parameters:
-            raise FoundryError(
-                f"{source.name} has {parameters} parameters, the profile declares {model.parameters}",
-                where=model.title,
-                mend=f"set `parameters: {parameters}` for this model in assets/profiles/",
-            )
         ends = vocabulary.end_of_generation()
         network.generation_config = GenerationConfig(
             bos_token_id=tokenizer.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id

@@ -31,12 +31,12 @@ PROBES: tuple[str, ...] = (
 
 
 class Vocabulary:
-    """llama.cpp's vocabulary of one GGUF file; no weights are read.
+    """llama.cpp's vocabulary of one GGUF file. With `weights` they are mapped, too, so that they can be counted.
 
     Use as a context manager, or call `close`. `tokenize` gives the ids that the model is fed for a rendered chat.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, weights: bool = False) -> None:
         import llama_cpp
 
         from foundry_pipeline.models.llama_log import silence
@@ -44,7 +44,8 @@ class Vocabulary:
         silence()
         self._lib = llama_cpp
         params = llama_cpp.llama_model_default_params()
-        params.vocab_only = True
+        params.vocab_only = not weights
+        params.use_extra_bufts = False  # no second copy of the weights in the order that computing wants
         self._model: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             raise FoundryError(
@@ -72,6 +73,10 @@ class Vocabulary:
     def metadata(self, key: str) -> str | None:
         """One string of the file's metadata, or None where it has no such key."""
         return metadata(self._model, key)
+
+    def parameters(self) -> int:
+        """How many parameters the file holds; 0 where it was opened without weights."""
+        return int(self._lib.llama_model_n_params(self._model))
 
     def end_of_generation(self) -> list[int]:
         """Every token at which llama.cpp ends an answer: the declared end first, the others in order of id."""

@@ -140,6 +140,9 @@ class Hub(BaseHTTPRequestHandler):
             listed = [{"rfilename": n, "size": len(b)} for n, b in self.files.items()]
             info = {"id": "someone/small", "sha": COMMIT, "siblings": listed}
             self._send(200, json.dumps(info).encode(), "application/json")
+        elif self.path.startswith("/api/models/someone/small/tree/"):
+            tree = [{"type": "file", "path": n, "size": len(b), "oid": b.hex()} for n, b in self.files.items()]
+            self._send(200, json.dumps(tree).encode(), "application/json")
         elif self.path.startswith(f"/someone/small/resolve/{COMMIT}/") and name in self.files:
             self._send(200, self.files[name], "application/octet-stream")
         else:

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_pipeline.errors import FoundryError, Locked
-from foundry_pipeline.launch import read_facts, run_script, work_lock
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.launch import read_facts, run_script
 from foundry_pipeline.models.cache import ResponseCache
 from foundry_pipeline.models.generate import generate, load_backend, read_replies, read_requests, request_lines
 from foundry_pipeline.models.requests import ChatRequest, ModelRef
@@ -182,9 +182,3 @@ def test_the_script_goes_on_after_a_kill_and_ends_with_the_same_bytes(
     assert (killed / "work" / replies).read_bytes() == (calm / "work" / replies).read_bytes()
     assert [r.request_id for r in read_replies(calm / "work" / "result")] == [f"q{i}" for i in range(12)]
     assert str(tmp_path) not in (calm / "work" / replies).read_text()
-
-
-def test_the_script_refuses_a_work_folder_in_use(model: ModelRef, requests: list[ChatRequest], tmp_path: Path) -> None:
-    spec = spec_for(model, requests, tmp_path)
-    with work_lock(tmp_path / "work"), pytest.raises(Locked, match=str(os.getpid())):
-        run_script(MODULE, spec, tmp_path / "work")
