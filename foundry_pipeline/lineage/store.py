@@ -1,11 +1,11 @@
 """The artifact store: folders named by the hash of what they hold.
 
-    <root>/artifacts/<content hash>/payload/…      the files themselves, never changed once published
-    <root>/artifacts/<content hash>/manifest.json  what it is and what it was built from
-    <root>/artifacts/<content hash>/verdict.json   data checks of a dataset, beside it and outside its hash
-    <root>/index/<input hash>.json                 inputs + declaration + code version → content hash
-    <root>/work/<input hash>/                      unfinished work that a repeated command resumes
-    <root>/locks/<input hash>.lock                 one writer at a time
+    artifacts/<content hash>/payload/…      the files themselves, never changed once published
+    artifacts/<content hash>/manifest.json  what it is and what it was built from
+    artifacts/<content hash>/verdict.json   data checks of a dataset, beside it and outside its hash
+    index/<input hash>.json                 inputs + declaration + code version → content hash
+    work/<input hash>/                      unfinished work that a repeated command resumes
+    locks/<input hash>.lock                 one writer at a time
 
 An artifact is written under a temporary name on the same file system, synced and renamed, so a folder under
 `artifacts/` is whole or absent. Nothing is ever found by age, by link or by name alone.
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foundry_pipeline import launch
 from foundry_pipeline.errors import DamagedArtifact, FoundryError, Locked
 from foundry_pipeline.lineage.hashing import folder_files, folder_hash
 
@@ -62,17 +63,10 @@ class Record:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON under a temporary name, sync, rename: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    """Write JSON whole or not at all; a full or read-only disk is told as such."""
     try:
-        with temporary.open("w", encoding="utf-8") as handle:
-            json.dump(value, handle, indent=1, sort_keys=True, ensure_ascii=False)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
+        launch.write_json(path, value)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise _disk_error(error, path) from error
 
 

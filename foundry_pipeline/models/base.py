@@ -171,6 +171,8 @@ def fetch_hub(model: HubModel, out: Path, *, partial: Path) -> dict[str, Any]:
             mend="check `repo` and `revision` in assets/profiles/, or log in with `hf auth login`",
         ) from error
     except (HTTPError, LocalEntryNotFoundError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # a file here, not the network
         raise FoundryError(
             f"the model hub cannot be reached ({_first_line(error)})",
             where=f"{model.repo}@{model.revision}",

@@ -15,7 +15,7 @@ import torch
 from foundry_pipeline.declarations.assets import HubModel, PypiModel
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.launch import ScriptFailed
-from foundry_pipeline.lineage.hashing import folder_files
+from foundry_pipeline.lineage.hashing import digest, folder_files
 from foundry_pipeline.models.base import fetch_hub, make_dense, pypi_file, require_space
 from foundry_pipeline.models.llama_backend import LlamaBackend
 from foundry_pipeline.models.requests import ChatRequest, ModelRef
@@ -154,7 +154,7 @@ class Hub(BaseHTTPRequestHandler):
         self.send_response(status)
         sent = {"Content-Type": kind, "Content-Length": str(len(body)), "X-Repo-Commit": COMMIT} | headers
         if status == 200:
-            sent["ETag"] = f'"{len(body)}-{kind}-{body[:8].hex()}"'
+            sent["ETag"] = f'"{digest(body.hex())}"'
         for name, value in sent.items():
             self.send_header(name, value)
         self.end_headers()
