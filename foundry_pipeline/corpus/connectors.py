@@ -82,7 +82,8 @@ def source_fingerprint(manifest: SourceManifest, base: Path) -> str:
     connector = manifest.connector
     version = _distribution(connector).version if isinstance(connector, PypiText) else ""
     files = sorted(
-        (item.where, hashlib.sha256(item.data).hexdigest(), item.title, item.date, item.url)
+        # By name, not by place: a project that was moved or cloned holds the same texts.
+        (item.stem, hashlib.sha256(item.data).hexdigest(), item.title, item.date, item.url)
         for item in _items(manifest, base, check=False)
     )
     declared = manifest.model_dump(mode="json", include={"source", "title", "author", "role", "license", "document_id"})

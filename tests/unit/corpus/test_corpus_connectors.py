@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,9 @@ def test_local_texts(tmp_path):
     (found,) = read_source(manifest, base=tmp_path)
     assert (found.document_id, found.title, found.raw) == ("letter", "To a friend", "Dear Sir,\r\n\r\nYours.")
     before = source_fingerprint(manifest, tmp_path)
+    moved = tmp_path.with_name(f"{tmp_path.name}-moved")
+    shutil.copytree(tmp_path, moved)
+    assert source_fingerprint(manifest, moved) == before
     (tmp_path / "texts/letter.txt").write_bytes(b"Dear Madam,\r\n\r\nYours.")
     assert source_fingerprint(manifest, tmp_path) != before
 
