@@ -61,6 +61,13 @@ def _declarations(settings: Settings) -> dict[str, Any]:
         d, chain = load_chain(settings)
     except FoundryError as error:
         return {"what": "declarations", "ok": False, "found": error.what, "mend": error.mend}
+    if d.profile.optimizer == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        return {
+            "what": "declarations",
+            "ok": False,
+            "found": f"the profile {d.profile.profile} trains with adamw_8bit, and bitsandbytes is missing",
+            "mend": "pip install -e '.[gpu]'",
+        }
     return {
         "what": "declarations",
         "ok": True,
@@ -147,10 +154,6 @@ def examine() -> dict[str, Any]:
     enter_project(release=False)
     settings = load_settings()
     findings = [_packages(), _command(), _declarations(settings), *_store(settings), _instance(), _browser()]
-    if importlib.util.find_spec("bitsandbytes") is None and settings.profile != "laptop":
-        findings.append(
-            {"what": "gpu", "ok": False, "found": "bitsandbytes is missing", "mend": "pip install -e '.[gpu]'"}
-        )
     return {"healthy": all(f["ok"] for f in findings), "profile": settings.profile, "findings": findings}
 
 

@@ -33,6 +33,10 @@ def _copy_or_link(source: str, target: str) -> str:
     return target
 
 
+def newly_built(printed: str) -> set[str]:
+    return {line.split(" - ")[-1].split(" ")[0] for line in printed.splitlines() if ": built in " in line}
+
+
 def pairs_file(project: Project) -> Path:
     return project.store / "artifacts" / contents(project)[DATASET] / "payload" / "pairs.parquet"
 
@@ -74,9 +78,10 @@ def test_a_dataset_that_fails_its_checks_blocks_training_alone_and_in_the_same_r
     profile.write_text(profile.read_text().replace("min_rows_share: 0.3", "min_rows_share: 1.0"))
     recipe = copy.root / "assets/datasets/keeper_dataset_v1.yaml"
     recipe.write_text(recipe.read_text().replace("pairs: 6", "pairs: 60"))
-    same_run = copy.materialize(f"{DATASET},keeper_first_adapter")
+    same_run = copy.materialize("*keeper_first_adapter")
     assert same_run.returncode != 0
     assert "row_count" in same_run.stdout
+    assert "keeper_first_adapter" not in newly_built(same_run.stdout)
     alone = copy.materialize("keeper_first_adapter")
     assert alone.returncode != 0
     assert "training refused" in alone.stdout

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
+from foundry_pipeline.lineage.store import Store
 from tests.project import Project, children_running, contents, kill, make_project, share_base_model, wait_for
 
 pytestmark = pytest.mark.chain
@@ -58,14 +61,15 @@ def test_nothing_half_written_is_left(disturbed: Project) -> None:
 
 
 def test_a_second_writer_is_refused(built: Project, tmp_path: Path) -> None:
+    """This test is the first writer: it holds the lock under which the stage would be built."""
     project = make_project(tmp_path / "project")
     share_base_model(built, project)
-    first = project.start(*COMMAND)
-    try:
-        wait_for(lambda: bool(children_running(GENERATOR, project.root)) or first.poll() is not None)
-        second = project.run("dagster", "asset", "materialize", "--select", "keeper_student_responses")
-    finally:
-        kill(first.pid)
-        first.wait(timeout=30)
-    assert second.returncode != 0
-    assert "is being built by" in second.stdout
+    assert project.materialize("*keeper_teacher_responses").returncode == 0
+    records = [json.loads(p.read_text()) for p in (built.store / "index").glob("*.json")]
+    wanted = next(r["input_hash"] for r in records if r["name"] == "keeper_student_responses")
+    with Store(project.store).lock(wanted, name="keeper_student_responses"):
+        refused = project.materialize("keeper_student_responses")
+    assert refused.returncode != 0
+    assert f"is being built by process {os.getpid()}" in refused.stdout
+    assert "keeper_student_responses" not in contents(project)
+    assert project.materialize("keeper_student_responses").returncode == 0
