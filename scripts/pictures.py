@@ -69,9 +69,6 @@ def main(run: str) -> None:
             page.goto(f"http://127.0.0.1:{port}/assets/{run}_eval?view=lineage&lineageScope=upstream&lineageDepth=12")
             page.wait_for_timeout(12_000)
             page.screenshot(path=out / "lineage.png")
-            page.goto(f"http://127.0.0.1:{port}/assets/{run}_eval")
-            page.wait_for_timeout(8_000)
-            page.screenshot(path=out / "asset.png")
             browser.close()
     finally:
         server.terminate()

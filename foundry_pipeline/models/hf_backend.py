@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.hashing import code_version
 from foundry_pipeline.models.base import quiet_transformers
 from foundry_pipeline.models.chat import check_lengths, render
-from foundry_pipeline.models.requests import ChatRequest, FinishReason, ModelRef, Reply
+from foundry_pipeline.models.requests import BACKEND_CODE, ChatRequest, FinishReason, ModelRef, Reply
 
 if TYPE_CHECKING:
     import torch
@@ -97,6 +98,7 @@ class TransformersBackend:
         adapter = "" if self._model.adapter_path is None else f", peft {version('peft')}"
         return {
             "library": f"transformers {version('transformers')}, torch {torch.__version__}{adapter}",
+            "code": code_version(BACKEND_CODE["transformers"]),
             "processor": torch.backends.cpu.get_cpu_capability() if cpu else torch.cuda.get_device_name(),
             "threads": self._threads,
             "precision": self._precision,

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.hashing import code_version
 from foundry_pipeline.models.chat import check_lengths, render
-from foundry_pipeline.models.requests import ChatRequest, FinishReason, ModelRef, Reply
+from foundry_pipeline.models.requests import BACKEND_CODE, ChatRequest, FinishReason, ModelRef, Reply
 from foundry_pipeline.models.vocabulary import metadata, tokenize
 
 BATCH = 512  # tokens in one pass; llama.cpp's default, and part of the numerics
@@ -103,6 +104,7 @@ class LlamaBackend:
     def environment(self) -> dict[str, Any]:
         return {
             "library": f"llama-cpp-python {version('llama-cpp-python')}",
+            "code": code_version(BACKEND_CODE["llama_cpp"]),
             "processor": self._lib.llama_print_system_info().decode().strip(" |"),
             "gpu": bool(self._lib.llama_supports_gpu_offload()),
             "threads": self._threads,

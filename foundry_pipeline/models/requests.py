@@ -22,6 +22,19 @@ from foundry_pipeline.lineage.hashing import digest
 
 Backend = Literal["llama_cpp", "transformers"]
 FinishReason = Literal["stop", "length"]
+BACKEND_CODE: dict[Backend, tuple[str, ...]] = {
+    "llama_cpp": (
+        "foundry_pipeline.models.llama_backend",
+        "foundry_pipeline.models.chat",
+        "foundry_pipeline.models.vocabulary",
+    ),
+    "transformers": (
+        "foundry_pipeline.models.hf_backend",
+        "foundry_pipeline.models.chat",
+        "foundry_pipeline.models.sampling",
+    ),
+}
+"""The modules whose code makes a backend's answers: part of every request's hash, and of the stages that ask."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +113,8 @@ class ChatBackend(Protocol):
         ...
 
     def environment(self) -> dict[str, Any]:
-        """What besides model and requests the answers depend on: library versions, processor, threads, cache mode."""
+        """What besides model and requests the answers depend on: library versions, own code, processor,
+        threads, cache mode."""
         ...
 
     def answer(self, requests: Sequence[ChatRequest], hashes: Sequence[str]) -> list[Reply]:

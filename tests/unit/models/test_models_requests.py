@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from foundry_pipeline.declarations.assets import Sampling
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.models.requests import (
+    BACKEND_CODE,
     ChatRequest,
     ModelRef,
     evaluation_requests,
@@ -103,6 +104,26 @@ def test_a_seed_fits_and_depends_on_both_parts(seed: int, name: str) -> None:
 def test_a_request_that_cannot_be_meant_is_refused_by_name(changes: dict[str, Any]) -> None:
     with pytest.raises(FoundryError, match="request one"):
         replace(ONE, **changes)
+
+
+def test_every_module_that_a_backend_draws_on_is_part_of_its_code() -> None:
+    """A reply made by code that has changed since must not be found again."""
+    import ast
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    harmless = {"requests", "base", "llama_log", "cache"}
+    for modules in BACKEND_CODE.values():
+        for module in modules:
+            spec = find_spec(module)
+            assert spec is not None
+            assert spec.origin is not None
+            for node in ast.walk(ast.parse(Path(spec.origin).read_text())):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("foundry_pipeline.models."):
+                    assert node.module in modules or str(node.module).rsplit(".", 1)[1] in harmless, (
+                        module,
+                        node.module,
+                    )
 
 
 @dataclass(frozen=True)
