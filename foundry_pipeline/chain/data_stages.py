@@ -27,6 +27,9 @@ from foundry_pipeline.pairs.filters import apply_filters
 from foundry_pipeline.pairs.student import student_answers, student_requests
 from foundry_pipeline.pairs.teacher import primary_source_responses, prompts_frame
 
+# Modules that decide which pairs pass.
+FILTERING = ("pairs.filters", "pairs.candidates", "pairs.duplicates", "pairs.overlap", "textstats")
+
 
 def _payload(ctx: BuildContext) -> Path:
     folder = ctx.work / "payload"
@@ -347,7 +350,7 @@ def data_stages(d: Declarations, character: str) -> list[Stage]:
             "filtered_pairs",
             (candidates, passages),
             {"filters": filters, "suite": suite, "character": who},
-            ("foundry_pipeline.pairs.filters", "foundry_pipeline.textstats"),
+            tuple(f"foundry_pipeline.{m}" for m in FILTERING),
             partial(build_filtered, files=files, filters=profile.filters, candidates=candidates, passages=passages),
             character,
         ),
@@ -395,7 +398,7 @@ def data_stages(d: Declarations, character: str) -> list[Stage]:
                     "floors": floors,
                     "character": who,
                 },
-                ("foundry_pipeline.datasets.recipes", "foundry_pipeline.pairs.filters", "foundry_pipeline.textstats"),
+                tuple(f"foundry_pipeline.{m}" for m in (*FILTERING, "datasets.recipes", "datasets.content")),
                 partial(
                     build_dataset_version,
                     dataset=dataset,
