@@ -50,5 +50,5 @@ def write_adapter(folder: Path, base: Path, *, std: float = 0.02, **options: Any
     for name, weight in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=std) if std else torch.nn.init.zeros_(weight)
-    tuned.save_pretrained(str(folder))
+    tuned.save_pretrained(str(folder), save_embedding_layers=False)
     return folder
