@@ -36,6 +36,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -184,6 +185,8 @@ class ScriptSession:
         self._started = time.monotonic()
         self._said = {"line": float("-inf"), "log": float("-inf"), "message": float("-inf")}
         self._open_line = False
+        # Under Dagster its run; alone, this process.
+        self.run_id: str = f"process-{uuid.uuid4().hex[:12]}" if pipes is None else str(pipes.run_id)
 
     def log(self, message: str) -> None:
         """One line for people."""
@@ -247,7 +250,7 @@ def script_session() -> Iterator[ScriptSession]:
     signal within five seconds is the same request (a terminal and Dagster both send one), a later one ends at once.
     To be called from the main thread, before heavy libraries are loaded.
     """
-    _die_with_parent()
+    die_with_parent()
     _end_on_signals()
     if PIPES_VARIABLES[0] not in os.environ:
         yield ScriptSession(None)
@@ -258,7 +261,7 @@ def script_session() -> Iterator[ScriptSession]:
         yield ScriptSession(pipes)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel for SIGKILL when the parent thread ends, and watch the parent process as well.
 
     The signal comes when the *thread* that started this process ends, so a parent must start scripts from a thread

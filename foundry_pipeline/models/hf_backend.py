@@ -57,9 +57,7 @@ class TransformersBackend:
         if self._network is not None:
             return
         with quiet_transformers():
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(
-                self._folder, padding_side="left", local_files_only=True
-            )
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
             network: Any = AutoModelForCausalLM.from_pretrained(
                 self._folder,
                 dtype=getattr(torch, self._precision),
@@ -119,6 +117,12 @@ class TransformersBackend:
 
         from foundry_pipeline.models.sampling import SeededSampling
 
+        if bound_to_schema := [r.request_id for r in requests if r.schema]:
+            raise FoundryError(
+                "the transformers backend cannot hold an answer to a schema",
+                where=f"request {bound_to_schema[0]}",
+                mend="serve the model as a GGUF file or by an OpenAI-compatible server, or ask for free text",
+            )
         prompts = [self.prompt_ids(r) for r in requests]
         check_lengths(requests, [len(p) for p in prompts], self._context_length, self._model.title)
         width, bound = max(map(len, prompts)), max(r.max_tokens for r in requests)

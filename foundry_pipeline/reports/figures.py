@@ -16,7 +16,7 @@ from foundry_pipeline.reports.data import BASE_MODE, ReportData, label, mode_tit
 from foundry_pipeline.reports.wording import held_out_change, number, percent, span, verdict
 
 SCALE = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0)  # scores lie in [0, 10]; a cut axis would enlarge differences
-_CURVES = ("loss", "nll_loss")  # drawn, where the trainer wrote them; everything it wrote is in its artifact
+_CURVES = ("loss", "nll")  # drawn, where the trainer wrote them; everything it wrote is in its artifact
 MOST_ROWS = 40  # of the loss curve's table
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foundry_pipeline.declarations.assets import Profile, Run
+from foundry_pipeline.declarations.common import Order
 
 MODULE = "foundry_pipeline.training.train"
 
@@ -95,11 +96,18 @@ def warmup_steps(steps: int, fraction: float) -> int:
 
 
 def training_spec(
-    run: Run, profile: Profile, *, base_dir: Path, base_hash: str, dataset_parquet: Path, dataset_hash: str
+    run: Run,
+    profile: Profile,
+    *,
+    base_dir: Path,
+    base_hash: str,
+    dataset_parquet: Path,
+    dataset_hash: str,
+    order: Order = "shuffle",
 ) -> dict[str, Any]:
     """The spec of `foundry_pipeline.training.train`, without `work`, which the runner fills in.
 
-    `base_dir` holds dense weights and a tokenizer in the layout of `save_pretrained`.
+    `base_dir` holds dense weights and a tokenizer in the layout of `save_pretrained`; `order` is the dataset's.
     """
     values = effective(run, profile)
     return {
@@ -114,6 +122,7 @@ def training_spec(
         "seed": run.seed,
         "threads": profile.threads,
         "save_every_steps": profile.save_every_steps,
+        "order": order,
     }
 
 
@@ -124,4 +133,6 @@ def fingerprint(spec: dict[str, Any], versions: dict[str, str]) -> str:
     """
     names = ("run", "base_hash", "dataset_hash", "method", "effective", "seed", "threads")
     content = {name: spec[name] for name in names} | {"versions": versions}
+    if spec.get("order", "shuffle") != "shuffle":
+        content["order"] = spec["order"]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -21,7 +21,7 @@ from foundry_pipeline.training.plan import validation_rows
 
 @dataclass(frozen=True)
 class Example:
-    """One pair in tokens. `rejected` is empty for supervised fine-tuning."""
+    """One pair in tokens. `rejected` is empty for supervised fine-tuning, `origin` where the data do not tell it."""
 
     pair_id: str
     prompt_id: str
@@ -29,6 +29,7 @@ class Example:
     prompt: tuple[int, ...]
     chosen: tuple[int, ...]
     rejected: tuple[int, ...]
+    origin: str = ""
 
     @property
     def length(self) -> int:
@@ -62,16 +63,18 @@ def render(tokenizer: Any, prompt: str, answer: str) -> tuple[str, str]:
 
 
 def load_examples(
-    parquet: Path, tokenizer: Any, method: str, max_length: int
+    parquet: Path, tokenizer: Any, method: str, max_length: int, order: str = "shuffle"
 ) -> tuple[list[Example], list[dict[str, Any]]]:
     """All rows in tokens, in order of pair_id, and those left out as too long: `{pair_id, tokens}`.
+
+    `order` is how an epoch will show them; one that goes by origin needs that column.
 
     Raises FoundryError for a missing column or text, or when no row is left.
     """
     import polars as pl
 
     texts = ["prompt", "chosen"] if method == "sft" else ["prompt", "chosen", "rejected"]
-    needed = ["pair_id", "prompt_id", "upsample", *texts]
+    needed = ["pair_id", "prompt_id", "upsample", *texts, *([] if order == "shuffle" else ["origin"])]
     frame = pl.read_parquet(parquet)
     if missing := [name for name in needed if name not in frame.columns]:
         raise FoundryError(f"columns are missing: {', '.join(missing)}", where=str(parquet), mend="build the dataset")
@@ -88,7 +91,13 @@ def load_examples(
         prompt, chosen = render(tokenizer, row["prompt"], row["chosen"])
         rejected = "" if method == "sft" else render(tokenizer, row["prompt"], row["rejected"])[1]
         example = Example(
-            row["pair_id"], row["prompt_id"], row["upsample"], encode(prompt), encode(chosen), encode(rejected)
+            row["pair_id"],
+            row["prompt_id"],
+            row["upsample"],
+            encode(prompt),
+            encode(chosen),
+            encode(rejected),
+            row.get("origin", ""),
         )
         if example.length > max_length:
             dropped.append({"pair_id": example.pair_id, "tokens": example.length})

@@ -5,27 +5,54 @@ one machine and however often it was killed and started again; `work/metrics.jso
 `work/result.json`:
 
     {"steps": 24, "tokens": 35212, "seconds": 91.2, "seconds_per_step": 3.8, "final_loss": 3.91,
-     "history": [{"step": 1, "loss": 4.51, "learning_rate": 0.0, "nll_loss": …}, …], "resumed_from": [8], …}
+     "history": [{"step": 1, "loss": 4.51, "learning_rate": 0.0, "nll": …}, …], "resumed_from": [8], …}
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.launch import ScriptSession, atomic_folder, cannot_write, read_json, script_main, write_json
 from foundry_pipeline.training import machine
-from foundry_pipeline.training.checkpoints import last_usable
+from foundry_pipeline.training.adapters import load_trainable
+from foundry_pipeline.training.checkpoints import Checkpoint, last_usable, seal
+from foundry_pipeline.training.curriculum import windows
+from foundry_pipeline.training.loop import State, mean_loss, references, take_step
 from foundry_pipeline.training.plan import Hyperparameters, fingerprint
-from foundry_pipeline.training.tokens import load_examples, split
+from foundry_pipeline.training.team import Team, team_size
+from foundry_pipeline.training.tokens import Example, load_examples, split
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+_SHOWN = ("loss", "nll", "margin", "accuracy")  # of a step, beside the progress
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `work_through` leaves behind: the state after the last step, and what was counted on the way."""
+
+    state: State
+    team_size: int
+    rows: int
+    training: list[Example]
+    validation: list[Example]
+    dropped: list[dict[str, Any]]
+    validation_loss: float | None
+    starts: list[int]
+    seconds_before: float
+    seconds: float
+    steps_here: int
+    step_seconds: list[float]
 
 
 def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
@@ -36,54 +63,14 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     if finished := _finished(work, mark):
         session.log("already trained")
         return finished
-    machine.keep_freed_memory()
-    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is local; a lookup on the network would only delay or fail
-    os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"  # trainers.py says where ORPO comes from; versions are pinned
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
-    machine.make_repeatable(spec["seed"], spec["threads"])
-
-    from foundry_pipeline.training.trainers import history, load_base, make_trainer, train_quickly
-
-    model, tokenizer = load_base(Path(spec["base_dir"]), values.precision)
-    examples, dropped = load_examples(Path(spec["dataset_parquet"]), tokenizer, values.method, values.max_length)
-    if dropped:
-        session.log(f"{len(dropped)} pairs are longer than {values.max_length} tokens and are left out")
-    training, validation = split(examples, values.validation_fraction, spec["seed"])
-
-    checkpoints = work / "checkpoints"
-    shutil.rmtree(checkpoints / ".partial", ignore_errors=True)
-    checkpoints.mkdir(exist_ok=True)
-    last = last_usable(checkpoints, mark, session.log)
-    starts = _note_start(work, mark, last.step if last else 0)
-    if last:
-        session.log(f"resuming from step {last.step}")
-
-    before = last.seconds if last else 0.0
-    trainer = make_trainer(
-        model,
-        tokenizer,
-        values,
-        training,
-        validation,
-        seed=spec["seed"],
-        save_every_steps=spec["save_every_steps"],
-        checkpoints=checkpoints,
-        fingerprint=mark,
-        seconds_before=before,
-        live=work / "metrics.jsonl",
-        session=session,
+    size = team_size(
+        spec["threads"], values.batch_size * values.gradient_accumulation, on_gpu=machine.device_name() != "cpu"
     )
-    started = time.monotonic()
-    with train_quickly(trainer.model):
-        trainer.train(resume_from_checkpoint=str(last.folder) if last else None)
-    seconds = time.monotonic() - started
-    steps = trainer.state.global_step
-    steps_here = steps - (last.step if last else 0)
-    validation_loss = trainer.evaluate()["eval_loss"] if validation else None
-    _write_adapter(trainer.model, spec["base_hash"], work / "result")
+    trained = work_through(spec, lambda: Team.start(work / "spec.json", size=size, work=work), session)
+    _write_adapter(trained.state.model, spec["base_hash"], work / "result")
 
-    curve = history(trainer)
+    curve, before, seconds = trained.state.history, trained.seconds_before, trained.seconds
+    steps = trained.state.step
     facts = {
         "fingerprint": mark,
         "run": spec["run"],
@@ -94,29 +81,137 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
         "dataset_hash": spec["dataset_hash"],
         "seed": spec["seed"],
         "threads": spec["threads"],
-        "world_size": 1,
+        "order": spec.get("order", "shuffle"),
+        "world_size": trained.team_size,
         "device": machine.device_name(),
         "libraries": machine.library_versions(),
-        "pairs": len(examples),
-        "rows_per_epoch": len(training),
-        "validation_rows": len(validation),
-        "dropped_long": len(dropped),
-        "dropped_pairs": dropped,
+        "pairs": trained.rows,
+        "rows_per_epoch": len(trained.training),
+        "validation_rows": len(trained.validation),
+        "dropped_long": len(trained.dropped),
+        "dropped_pairs": trained.dropped,
         "steps": steps,
-        "tokens": sum(example.tokens for example in training) * values.epochs,
-        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "tokens": sum(example.tokens for example in trained.training) * values.epochs,
+        "trainable_parameters": trained.state.buffer.numel(),
         "final_loss": curve[-1]["loss"],
-        "validation_loss": validation_loss,
+        "validation_loss": trained.validation_loss,
         "history": curve,
         "seconds": before + seconds,
-        "seconds_per_step": seconds / steps_here if steps_here else before / steps,
-        "seconds_per_pair": (before + seconds) / (len(training) * values.epochs),
+        "seconds_per_step": seconds / trained.steps_here if trained.steps_here else before / steps,
+        "seconds_per_pair": (before + seconds) / (len(trained.training) * values.epochs),
+        "step_seconds": trained.step_seconds,
         "peak_memory_bytes": machine.peak_memory_bytes(),
-        "resumed_from": starts[1:],
+        "resumed_from": trained.starts[1:],
     }
     write_json(work / "result.json", facts)
-    shutil.rmtree(checkpoints)  # the result stands; a checkpoint is three times its size
+    shutil.rmtree(work / "checkpoints")  # the result stands; a checkpoint is three times its size
     return facts
+
+
+def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: ScriptSession | None) -> Trained:
+    """Every step of the training from the last checkpoint on, as one process of a team.
+
+    Rank 0 (the one with a session) reports, writes figures and checkpoints, and says where to begin.
+    """
+    work = Path(spec["work"])
+    values = Hyperparameters(**spec["effective"])
+    mark = fingerprint(spec, machine.library_versions())
+    machine.keep_freed_memory()
+    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is local; a lookup on the network would only delay or fail
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    team = make_team()
+    try:
+        machine.make_repeatable(spec["seed"], max(1, spec["threads"] // team.size))
+        model, tokenizer = load_trainable(Path(spec["base_dir"]), values)
+        order = spec.get("order", "shuffle")
+        parquet = Path(spec["dataset_parquet"])
+        examples, dropped = load_examples(parquet, tokenizer, values.method, values.max_length, order)
+        if dropped and session:
+            session.log(f"{len(dropped)} pairs are longer than {values.max_length} tokens and are left out")
+        training, validation = split(examples, values.validation_fraction, spec["seed"])
+        size = values.batch_size * values.gradient_accumulation
+        origins = [example.origin for example in training]
+        steps = windows(order, origins, seed=spec["seed"], epochs=values.epochs, size=size)
+
+        state = State.fresh(model, values, len(steps))
+        checkpoints = work / "checkpoints"
+        last = _last_checkpoint(checkpoints, mark, session) if session else None
+        begin = torch_step(last.step if last else 0)
+        team.add(begin)
+        if int(begin):
+            state.restore(checkpoints / f"step-{int(begin)}")
+        starts = _note_start(work, mark, state.step) if session else []
+        reference = references(model, training, values, team) if values.method == "dpo" else None
+        before, started, first = last.seconds if last else 0.0, time.monotonic(), state.step
+        live = work / "metrics.jsonl"
+        if session:
+            # a resumed training takes up at its checkpoint: what was written beyond it will be written again
+            live.write_text("".join(json.dumps(figures) + "\n" for figures in state.history), encoding="utf-8")
+        taken: list[float] = []
+        for window in steps[state.step :]:
+            began = time.monotonic()
+            figures = take_step(state, training, window, values, team, reference)
+            taken.append(round(time.monotonic() - began, 3))
+            if session:
+                _report(figures, live, len(steps), session)
+                if state.step % spec["save_every_steps"] == 0 or state.step == len(steps):
+                    _checkpoint(state, checkpoints, mark, before + time.monotonic() - started)
+        seconds = time.monotonic() - started
+        validation_loss = None
+        if validation:
+            reference = references(model, validation, values, team) if values.method == "dpo" else None
+            validation_loss = mean_loss(state, validation, values, team, reference, size)
+    finally:
+        team.end()
+    rows = len(examples)
+    return Trained(
+        state, team.size, rows, training, validation, dropped, validation_loss, starts, before, seconds,
+        state.step - first, taken,
+    )  # fmt: skip
+
+
+def torch_step(step: int) -> Any:
+    """The step to begin at as what a team can add up: rank 0 knows it, the others add nothing."""
+    import torch
+
+    return torch.tensor(step, dtype=torch.int64)
+
+
+def _last_checkpoint(checkpoints: Path, mark: str, session: ScriptSession) -> Checkpoint | None:
+    shutil.rmtree(checkpoints / ".partial", ignore_errors=True)
+    checkpoints.mkdir(exist_ok=True)
+    last = last_usable(checkpoints, mark, session.log)
+    if last:
+        session.log(f"resuming from step {last.step}")
+    return last
+
+
+def _checkpoint(state: State, checkpoints: Path, mark: str, seconds: float) -> None:
+    from safetensors import SafetensorError
+
+    partial = checkpoints / ".partial"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        state.save(partial)
+        seal(partial, checkpoints, state.step, mark, seconds)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch says RuntimeError for a full disk
+        raise cannot_write(f"checkpoint at step {state.step}: {error}", checkpoints) from error
+
+
+def _report(figures: dict[str, float], live: Path, steps: int, session: ScriptSession) -> None:
+    """Write a step's figures down and show them; stop at the first that is not finite."""
+    step = int(figures["step"])
+    if not (math.isfinite(figures["loss"]) and math.isfinite(figures["grad_norm"])):
+        raise FoundryError(
+            f"the loss is {figures['loss']} and the gradient's norm {figures['grad_norm']} at step {step}",
+            where=str(live),
+            mend="lower `learning_rate` of the run (assets/runs/) or its factor in the profile",
+        )
+    with live.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(figures) + "\n")
+    session.progress(step, steps, **{name: figures[name] for name in _SHOWN if name in figures})
 
 
 def _finished(work: Path, mark: str) -> dict[str, Any] | None:

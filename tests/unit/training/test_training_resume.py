@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -120,3 +121,73 @@ def test_the_other_methods_train(method: str, make_spec: Callable[..., dict[str,
     weights = load_file(tmp_path / "work" / "result" / "adapter_model.safetensors")
     # LoRA's second matrices start at zero: that they are not any more means that something was learned
     assert all(abs(value).max() > 0 for name, value in weights.items() if "lora_B" in name)
+
+
+def test_two_processes_do_what_one_does(make_spec: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    from safetensors.numpy import load_file
+
+    spec = make_spec(gradient_accumulation=4, epochs=2)  # windows of four and three pairs
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    run_script(MODULE, spec, together)
+    run_script(MODULE, {**spec, "threads": 1}, alone)
+    facts, single = read_facts(together), read_facts(alone)
+    assert (facts["world_size"], single["world_size"]) == (2, 1)
+    assert facts["steps"] == single["steps"] == 4
+    for one, other in zip(facts["history"], single["history"], strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=5e-3)  # products in bfloat16, added in another order
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=5e-2)
+    assert load_file(together / "result" / "adapter_model.safetensors").keys() == (
+        load_file(alone / "result" / "adapter_model.safetensors").keys()
+    )
+
+
+def test_a_lost_process_ends_the_training_and_the_next_one_goes_on(
+    make_spec: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    spec = make_spec(gradient_accumulation=2, epochs=3)  # 12 steps
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_script(MODULE, spec, whole)
+    process = subprocess.Popen(
+        script_command(MODULE, write_spec(spec, broken)), stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+    peers: list[int] = []
+    try:
+        end = time.monotonic() + 120
+        while steps_seen(broken) < 3:
+            assert process.poll() is None, "ended before it could be disturbed"
+            assert time.monotonic() < end, "too slow"
+            time.sleep(0.005)
+        peers = children(process.pid)
+        assert len(peers) == 1
+        os.kill(peers[0], signal.SIGKILL)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1
+    assert "training together failed" in told
+    assert "run the same command again" in told
+    run_script(MODULE, spec, broken)
+    assert hashes(broken) == hashes(whole)
+    # and the other way round: no process outlives the one that started it
+    other = tmp_path / "other"
+    process = subprocess.Popen(script_command(MODULE, write_spec(spec, other)))
+    try:
+        while steps_seen(other) < 1:
+            assert process.poll() is None
+            time.sleep(0.005)
+        peers = children(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    assert len(peers) == 1
+    end = time.monotonic() + 10
+    while Path(f"/proc/{peers[0]}").exists() and "Z" not in Path(f"/proc/{peers[0]}/stat").read_text().split()[2]:
+        assert time.monotonic() < end, "a training process outlived its parent"
+        time.sleep(0.05)
+
+
+def children(pid: int) -> list[int]:
+    """Processes that `pid` has started, of whichever of its threads."""
+    found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(child) for text in found for child in text.split()]

@@ -17,10 +17,10 @@ from foundry_pipeline.training.tokens import Example, columns, load_examples, re
 
 
 @pytest.fixture(scope="module")
-def tokenizer(dense_base: Path) -> Any:
+def tokenizer(dense: Path) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(dense_base, local_files_only=True)
+    return AutoTokenizer.from_pretrained(dense, local_files_only=True)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

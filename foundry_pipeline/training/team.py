@@ -1,0 +1,116 @@
+"""Processes that share a window of pairs and add up their gradients.
+
+    team = Team.start(spec_file, size=2, work=work)     # in the process that trains: rank 0, with its peers started
+    team = Team.join(rank=1, size=2, work=work)         # in a peer
+    team.add(gradients); team.add(figures)              # in place: afterwards everybody holds the sum
+    team.end()
+
+Two processes of one thread each compute what one process of two threads does, without waiting for each other at every
+matrix product: on a machine that other work shares, threads that wait lose most of their time. Every process takes the
+same optimizer step on the same sums, so that the weights never have to travel.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.launch import script_environment
+
+if TYPE_CHECKING:
+    import torch
+
+PEER_MODULE = "foundry_pipeline.training.peer"
+_MEETING = "meeting"  # a file by which the processes find each other
+_PATIENCE = timedelta(minutes=30)  # for a peer that is slow; one that died is noticed at once
+
+
+def team_size(threads: int, window: int, *, on_gpu: bool) -> int:
+    """How many processes train: one on a GPU, else one for each thread, as far as there are pairs for them."""
+    return 1 if on_gpu else max(1, min(threads, window))
+
+
+class Team:
+    """This process's place among those that train together; alone, adding up does nothing."""
+
+    def __init__(self, rank: int, size: int, peers: list[subprocess.Popen[bytes]]) -> None:
+        self.rank, self.size, self._peers = rank, size, peers
+
+    @classmethod
+    def start(cls, spec_file: Path, *, size: int, work: Path) -> Team:
+        """Become rank 0 and start the others, which die with this process."""
+        (work / _MEETING).unlink(missing_ok=True)
+        peers = [
+            subprocess.Popen(
+                [sys.executable, "-m", PEER_MODULE, str(spec_file), str(rank), str(size)],
+                env=script_environment(),
+                stdin=subprocess.DEVNULL,
+            )
+            for rank in range(1, size)
+        ]
+        team = cls(0, size, peers)
+        team._meet(work)
+        return team
+
+    @classmethod
+    def join(cls, rank: int, size: int, work: Path) -> Team:
+        team = cls(rank, size, [])
+        team._meet(work)
+        return team
+
+    def _meet(self, work: Path) -> None:
+        if self.size == 1:
+            return
+        import torch.distributed as dist
+
+        # All processes are on this machine; by its name it may not be reachable.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        try:
+            dist.init_process_group(
+                "gloo",
+                init_method=f"file://{(work / _MEETING).resolve()}",
+                rank=self.rank,
+                world_size=self.size,
+                timeout=_PATIENCE,
+            )
+        except RuntimeError as error:
+            raise self._broken(error) from error
+
+    def add(self, values: torch.Tensor) -> None:
+        """Replace `values` by their sum over all processes."""
+        if self.size == 1:
+            return
+        import torch.distributed as dist
+
+        try:
+            dist.all_reduce(values)
+        except RuntimeError as error:
+            raise self._broken(error) from error
+
+    def _broken(self, error: RuntimeError) -> FoundryError:
+        ended = [p.poll() for p in self._peers]
+        told = ", ".join(f"process {rank} ended with {code}" for rank, code in enumerate(ended, 1) if code)
+        return FoundryError(
+            f"training together failed: {told or str(error).splitlines()[0]}",
+            where=f"process {self.rank} of {self.size}",
+            mend="run the same command again: it goes on from the last checkpoint",
+        )
+
+    def end(self) -> None:
+        """Part; peers that do not go by themselves are made to."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            if dist.is_initialized():
+                dist.destroy_process_group()
+        for peer in self._peers:
+            try:
+                peer.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                peer.kill()
+                peer.wait()
