@@ -61,6 +61,8 @@ class CleanDocument:
     raw: str
     text: str
     raw_sha256: str
+    variant_of: str = ""
+    remarks: str = ""
 
 
 @dataclass(frozen=True)
@@ -226,17 +228,13 @@ def clean(manifest: SourceManifest, documents: Sequence[RawDocument]) -> tuple[l
     for document in documents:
         text, made = apply_rules(document.raw, manifest.cleaning, document_id=document.document_id)
         changes.extend(made)
-        facts = asdict(document)
-        cleaned.append(
-            CleanDocument(
-                **facts,
-                source=manifest.source,
-                role=manifest.role,
-                author=manifest.author,
-                license=manifest.license,
-                text=text,
-            )
-        )
+        # A document of a collection may be another's than the manifest's author, and then plays another role.
+        facts = {
+            **asdict(document),
+            "author": document.author or manifest.author,
+            "role": document.role or manifest.role,
+        }
+        cleaned.append(CleanDocument(**facts, source=manifest.source, license=manifest.license, text=text))
     made_by = Counter(change.rule for change in changes)
     for rule in manifest.cleaning:
         if rule.expect is not None and made_by[rule.id] != rule.expect:
@@ -284,7 +282,7 @@ def clean_frame(manifests: Sequence[SourceManifest], documents: pl.DataFrame) ->
     """
     texts: dict[str, str] = {}
     changes: list[Change] = []
-    columns = [f.name for f in fields(RawDocument)]
+    columns = [f.name for f in fields(RawDocument) if f.name in documents.columns]
     for manifest in manifests:
         rows = documents.filter(pl.col("source") == manifest.source).select(columns).iter_rows(named=True)
         cleaned, made = clean(manifest, [RawDocument(**row) for row in rows])

@@ -52,6 +52,7 @@ PASSAGE_SCHEMA: dict[str, Any] = {
     "held_out": pl.Boolean,
     "start": pl.Int64,
     "end": pl.Int64,
+    "duplicate_of": pl.String,
 }
 
 _PARAGRAPH_END = re.compile(r"(?:\r?\n[ \t\u00a0]*){2,}|\f")
@@ -78,16 +79,15 @@ def cut_text(text: str) -> Cut:
         parts = _divide(text, start, end)
         cut.divided += len(parts) > 1
         cut.spans.extend(parts)
-    while (short := _shortest(text, cut.spans)) is not None:
-        _join(text, cut.spans, short)
-        cut.joined += 1
+    cut.joined = _join_short(text, cut.spans)
     seen: set[str] = set()
-    for span in list(cut.spans):
+    kept = []
+    for span in cut.spans:
         passage = text[slice(*span)]
-        if passage in seen:
-            cut.spans.remove(span)
-            cut.repeated += 1
+        if passage not in seen:
+            kept.append(span)
         seen.add(passage)
+    cut.repeated, cut.spans = len(cut.spans) - len(kept), kept
     return cut
 
 
@@ -135,19 +135,21 @@ def _divide(text: str, start: int, end: int) -> list[tuple[int, int]]:
     return cuts[::-1]
 
 
-def _shortest(text: str, spans: list[tuple[int, int]]) -> int | None:
-    """Index of the first span that is too short to stand alone; None if there is none or nothing to join it to."""
-    if len(spans) < 2:
-        return None
-    return next((i for i, span in enumerate(spans) if _size(text[slice(*span)]) < SHORTEST), None)
-
-
-def _join(text: str, spans: list[tuple[int, int]], index: int) -> None:
-    """Join a span to the shorter of its neighbours; what lay between (white space only) becomes part of the passage."""
-    near = [i for i in (index + 1, index - 1) if 0 <= i < len(spans)]
-    other = min(near, key=lambda i: _size(text[slice(*spans[i])]))  # the following one if equal: it comes first
-    low, high = sorted((index, other))
-    spans[low : high + 1] = [(spans[low][0], spans[high][1])]
+def _join_short(text: str, spans: list[tuple[int, int]]) -> int:
+    """Join, from the first on, each span that is too short to stand alone to the shorter of its neighbours (the following
+    one if they are equal); what lay between, white space only, becomes part of the passage. Returns how often."""
+    sizes = [_size(text[slice(*span)]) for span in spans]
+    joined = index = 0
+    while index < len(spans) and len(spans) > 1:
+        if sizes[index] >= SHORTEST:
+            index += 1
+            continue
+        near = [i for i in (index + 1, index - 1) if 0 <= i < len(spans)]
+        low, high = sorted((index, min(near, key=lambda i: sizes[i])))
+        spans[low : high + 1] = [(spans[low][0], spans[high][1])]
+        sizes[low : high + 1] = [sizes[low] + sizes[high]]
+        joined, index = joined + 1, low  # all before it are long enough; the joined one may not be yet
+    return joined
 
 
 def passage_id(document_id: str, text: str) -> str:
@@ -161,7 +163,7 @@ def cut_passages(documents: pl.DataFrame) -> pl.DataFrame:
     `documents` holds document_id, source, role, author, date (ISO), text and held_out. The result has the columns of
     PASSAGE_SCHEMA: `position` counts from 0 within a document, `words` as textstats.words, and `start`, `end` are
     character offsets into the cleaned text such that text[start:end] is the passage, letter for letter. Raises
-    DeclarationError for a document that yields no passage.
+    DeclarationError for a document that yields no passage. `duplicate_of` is null: see near_duplicates.py.
     """
     rows: list[dict[str, Any]] = []
     for document in documents.sort("document_id").iter_rows(named=True):
@@ -185,9 +187,15 @@ def cut_passages(documents: pl.DataFrame) -> pl.DataFrame:
                     "words": _size(passage),
                     "start": start,
                     "end": end,
+                    "duplicate_of": None,  # near_duplicates.py fills it in
                 }
             )
     return pl.DataFrame(rows, schema=PASSAGE_SCHEMA)
+
+
+def own_passages(passages: pl.DataFrame) -> pl.DataFrame:
+    """The character's own passages that may be learned from, each once: not another's, not held out, no duplicate."""
+    return passages.filter((pl.col("role") == "primary") & ~pl.col("held_out") & pl.col("duplicate_of").is_null())
 
 
 def cut_counts(documents: pl.DataFrame) -> dict[str, int]:

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from foundry_pipeline.declarations.common import Category, Declaration, Mode, Origin
+from foundry_pipeline.declarations.common import Declaration, Mode, Order, Origin, Sampling
+from foundry_pipeline.declarations.generation import AnyTeacher, StudentServer
+from foundry_pipeline.declarations.remote import Budget
 
 
 class DatasetPart(Declaration):
@@ -19,6 +21,12 @@ class DatasetPart(Declaration):
     origin: Origin | None = Field(default=None, description="take pairs of this origin")
     pairs: int | None = Field(default=None, ge=1, description="with `origin`: how many, at full size")
     upsample: int = Field(default=1, ge=1, description="how often each pair is shown in an epoch")
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="weight in the mixture: each pair is shown `upsample` × `weight` times on average; below 1 some are left out",
+    )
     students: tuple[str, ...] = Field(
         default=("base",),
         description="whose answers may be rejected: `base` or run names; more than one: by voice contrast",
@@ -31,6 +39,8 @@ class DatasetPart(Declaration):
             raise ValueError("a part names exactly one of `dataset` and `origin`")
         if (self.origin is None) != (self.pairs is None):
             raise ValueError("`pairs` belongs to a part with an `origin`, and only to it")
+        if self.rows_per_item > 1 and self.weight != int(self.weight):
+            raise ValueError("the `weight` of a part with dialogues is a whole number: a dialogue is shown whole")
         return self
 
 
@@ -41,6 +51,13 @@ class Dataset(Declaration):
     character: str
     description: str
     method: Literal["preference", "sft"] = "preference"
+    order: Order = Field(
+        default="shuffle",
+        description="in what order an epoch shows the pairs: all shuffled, or source-enriched ones first (each group shuffled)",
+    )
+    license: str | None = Field(
+        default=None, description="licence identifier of the Hugging Face hub for its card; empty: those of its sources"
+    )
     parts: tuple[DatasetPart, ...] = Field(min_length=1)
 
 
@@ -73,16 +90,6 @@ class Run(Declaration):
     optimizer: Literal["adamw_8bit", "adamw"] = "adamw_8bit"
     validation_fraction: float = Field(default=0.0, ge=0, lt=0.5, description="share of pairs held out of training")
     reported: tuple[str, ...] = Field(default=(), description="rows of the reported scores that belong to this run")
-
-
-class Sampling(Declaration):
-    """How answers are drawn; `max_tokens` is the declared bound, a profile may lower it."""
-
-    temperature: float = Field(ge=0)
-    top_k: int = Field(ge=0)
-    top_p: float = Field(gt=0, le=1)
-    max_tokens: int = Field(ge=1)
-    seed: int = 0
 
 
 class Evaluation(Declaration):
@@ -121,40 +128,57 @@ class HubModel(Declaration):
     parameters: int
 
 
-class Teacher(Declaration):
-    """Who writes the chosen side."""
-
-    kind: Literal["primary_source", "claude"]
-    model: str | None = None
-    serves: dict[Category, int] = Field(description="category → floor: the least number of pairs it must yield")
-    cannot_serve: dict[Category, str] = Field(default={}, description="category → the reason it shows 0")
-    max_words: int = Field(default=120, ge=20, description="longest chosen answer, cut at a sentence's end")
-    min_words: int = Field(default=30, ge=5)
-    max_uses_of_a_passage: int = Field(default=3, ge=1)
-    candidates: int = Field(default=6, ge=1, description="fitting passages among which an origin's rule chooses")
-    min_fit: float = Field(
-        default=0.30, ge=-1, le=1, description="cosine of prompt and passage below which nothing fits"
-    )
-
-    @model_validator(mode="after")
-    def _apart(self) -> Teacher:
-        if both := set(self.serves) & set(self.cannot_serve):
-            raise ValueError(f"served and not served at once: {', '.join(sorted(both))}")
-        return self
-
-
 class Filters(Declaration):
     """Thresholds of the quality filter; every rule is named in the drop report."""
 
-    min_chosen_words: int = 20
-    max_chosen_words: int = 400
-    min_rejected_words: int = 5
-    max_rejected_words: int = 600
-    max_repetition: float = Field(default=0.30, description="share of repeated 4-grams above which a text is a loop")
-    max_chosen_contractions: int = 0
-    min_voice_contrast: float = Field(default=0.0, description="voice(chosen) − voice(rejected)")
-    suite_overlap_ngram: int = Field(default=8, description="words in a row shared with the suite or held-out text")
-    near_duplicate: float = Field(default=0.85, description="Jaccard of word 3-grams")
+    min_chosen_words: int = Field(default=20, ge=0, description="rule too_short")
+    max_chosen_words: int = Field(default=400, ge=1, description="rule too_long")
+    min_rejected_words: int = Field(default=5, ge=0, description="rule too_short")
+    max_rejected_words: int = Field(default=600, ge=1, description="rule too_long")
+    max_mojibake: int = Field(
+        default=0, ge=0, description="signs of wrong decoding that a text may have (rule mojibake)"
+    )
+    language: str = Field(default="en", description="ISO 639-1 code that every side should be in (rule wrong_language)")
+    min_language_bytes: int = Field(
+        default=60, ge=1, description="UTF-8 bytes below which a text shows no language and passes"
+    )
+    min_language_confidence: float = Field(
+        default=0.90, gt=0, le=1, description="confidence in another language from which a pair is dropped"
+    )
+    max_repetition: float = Field(
+        default=0.30, ge=0, le=1, description="share of repeated 4-grams above which a side is a loop (rule loop)"
+    )
+    max_chosen_ai_self_reference: int = Field(
+        default=0, ge=0, description="phrases in which chosen may speak as a machine (rule ai_self_reference_in_chosen)"
+    )
+    max_chosen_markdown: int = Field(default=0, ge=0, description="Markdown marks chosen may carry")
+    max_chosen_contractions: int = Field(default=0, ge=0, description="modern contractions chosen may have")
+    max_chosen_modern_idiom: int = Field(default=0, ge=0, description="modern turns of phrase chosen may have")
+    max_chosen_anachronisms: int = Field(default=0, ge=0, description="anachronisms of the character chosen may name")
+    min_voice_contrast: float = Field(
+        default=0.0, ge=-1, le=1, description="voice(chosen) − voice(rejected), below it weak_voice_contrast"
+    )
+    suite_overlap_ngram: int = Field(
+        default=8, ge=3, description="words in a row shared with the suite or held-out text (rules …_overlap)"
+    )
+    suite_likeness: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="cosine of prompt and a question of the suite from which the prompt paraphrases it (rule suite_paraphrase); empty: not measured",
+    )
+    held_out_likeness: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="cosine of chosen and a held-out passage from which it retells it (rule held_out_paraphrase); empty: not measured",
+    )
+    near_duplicate: float = Field(
+        default=0.85, ge=0.2, le=1, description="Jaccard of the word 3-grams of prompt and chosen (rule near_duplicate)"
+    )
+    same_question: float = Field(
+        default=0.5, ge=0, le=1, description="Jaccard of the prompts' words below which near_duplicate spares a pair"
+    )
 
 
 class Expectations(Declaration):
@@ -187,7 +211,11 @@ class Profile(Declaration):
     student_sampling: Sampling = Field(description="how the rejected side is drawn")
     answer_max_tokens: int = Field(ge=8, description="bound for evaluation answers in this profile")
     generation_group: int = Field(ge=1, description="requests decoded together; a group is stored whole or run again")
-    teacher: Teacher
+    teacher: AnyTeacher
+    student_server: StudentServer | None = Field(
+        default=None, description="a server that answers for the students it names; empty: all answer on this machine"
+    )
     filters: Filters = Filters()
     expectations: Expectations = Expectations()
     judge: Literal["rubric-local", "claude"]
+    budget: Budget = Budget()

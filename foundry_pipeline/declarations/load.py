@@ -11,14 +11,16 @@ import fnmatch
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from foundry_pipeline.declarations import assets as a
+from foundry_pipeline.declarations import generation as g
 from foundry_pipeline.declarations import sources as s
 from foundry_pipeline.declarations.common import CATEGORIES
+from foundry_pipeline.declarations.remote import PriceTable
 from foundry_pipeline.errors import DeclarationError
 
 M = TypeVar("M", bound=BaseModel)
@@ -36,6 +38,7 @@ class CharacterFiles:
     suite: s.EvaluationSuite
     controls: s.ControlSet
     reported: tuple[s.Reported, ...]
+    introspection: g.Introspection | None = None
 
     @property
     def reported_scores(self) -> tuple[s.ReportedScore, ...]:
@@ -129,10 +132,27 @@ def _validate(model: type[M], data: Any, path: Path, faults: _Faults, *, drop: I
             given = "" if item["type"] in ("missing", "extra_forbidden") else f" (given: {_short(item.get('input'))})"
             message = item["msg"]
             if item["type"] == "extra_forbidden":
-                allowed = ", ".join(sorted(model.model_fields))
+                allowed = ", ".join(sorted(_fields_at(model, item["loc"][:-1])))
                 message = f"no such field; allowed: {allowed}"
             faults.add(path, field, f"{message}{given}")
         return None
+
+
+def _fields_at(annotation: Any, way: tuple[int | str, ...]) -> set[str]:
+    """Names of the fields that may stand at a place below a model: the union of what its possible models have."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not way:
+            return set(annotation.model_fields)
+        field = annotation.model_fields.get(str(way[0]))
+        if field is not None:
+            return _fields_at(field.annotation, way[1:])
+        # A step that is no field names the kind that was chosen among several (`kind: url`).
+        chosen = annotation.model_fields.get("kind")
+        return _fields_at(annotation, way[1:]) if chosen and str(way[0]) in get_args(chosen.annotation) else set()
+    inside = get_args(annotation)
+    if get_origin(annotation) in (dict, tuple, list):
+        return set().union(*(_fields_at(a, way[1:]) for a in inside)) if way else set()
+    return set().union(*(_fields_at(a, way) for a in inside))
 
 
 def _short(value: Any) -> str:
@@ -172,6 +192,8 @@ def _load_character(folder: Path, faults: _Faults) -> CharacterFiles | None:
             prompts.append(prompt)
     if not prompts:
         faults.add(prompts_path, "prompts", "holds no prompt")
+    introspection_path = folder / "prompts" / "introspection.yaml"
+    introspection = _parse(g.Introspection, introspection_path, faults) if introspection_path.is_file() else None
     suite_path = folder / "prompts" / "evaluation.yaml"
     suite = _parse(s.EvaluationSuite, suite_path, faults)
     controls_path = folder / "controls.yaml"
@@ -202,6 +224,7 @@ def _load_character(folder: Path, faults: _Faults) -> CharacterFiles | None:
         suite=suite,
         controls=controls,
         reported=tuple(r for r in reported if r is not None),
+        introspection=introspection,
     )
 
 
@@ -256,6 +279,8 @@ def load(root: Path, profile: str = "laptop") -> Declarations:
             mend="set FOUNDRY_PROFILE to one of them",
         )
     chosen = _parse(a.Profile, profile_path, faults)
+    if (prices := root / "assets" / "prices.yaml").is_file():
+        _parse(PriceTable, prices, faults)
     characters: dict[str, CharacterFiles] = {}
     for folder in sorted(p for p in (root / "sources").iterdir() if (p / "character.yaml").is_file()):
         found = _load_character(folder, faults)
@@ -290,6 +315,10 @@ def _cross_check(d: Declarations, profile_path: Path, faults: _Faults) -> None:
             for student in [*part.students, *([part.rejected_from] if part.rejected_from else [])]:
                 if student != "base" and student not in d.runs:
                     faults.add(path, f"parts[{number}]", _choice(student, [*d.runs, "base"]))
+        if dataset.order == "source_first" and "source_enriched" not in _origins(d, dataset):
+            faults.add(
+                path, "order", "`source_first` needs a part with the origin `source_enriched`, and there is none"
+            )
     for name, run in d.runs.items():
         path = d.files[name]
         _own(d, path, name, run.character, faults)
@@ -322,6 +351,19 @@ def _cross_check(d: Declarations, profile_path: Path, faults: _Faults) -> None:
         if "base" not in evaluation.modes:
             faults.add(d.files[name], "modes", "must hold `base`: every other mode is compared with it")
     _cycles(d, faults)
+
+
+def _origins(d: Declarations, dataset: a.Dataset, seen: frozenset[str] = frozenset()) -> set[str]:
+    """Origins of every pair that a dataset may hold, through those it takes over."""
+    out: set[str] = set()
+    for part in dataset.parts:
+        if part.rejected_from:
+            out.add("on_policy")
+        elif part.origin:
+            out.add(part.origin)
+        elif part.dataset in d.datasets and part.dataset not in seen:
+            out |= _origins(d, d.datasets[part.dataset], seen | {part.dataset})
+    return out
 
 
 def _own(d: Declarations, path: Path, name: str, character: str, faults: _Faults) -> None:

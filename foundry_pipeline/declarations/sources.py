@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from foundry_pipeline.declarations.common import Category, Declaration, Difficulty, Origin
+from foundry_pipeline.declarations.common import Category, Declaration, Difficulty, Origin, Role
+from foundry_pipeline.declarations.local import LocalText
+from foundry_pipeline.declarations.network import FoundersLetters, GutenbergText, LocItems, UrlText
 
 
 class Character(Declaration):
@@ -71,29 +73,26 @@ class PypiText(Declaration):
     columns: dict[str, str] = Field(description="our field (file, title, date, url) → metadata column")
 
 
-class LocalText(Declaration):
-    """Files beside the manifest: `<stem>.txt`, one document each, with their facts declared here."""
-
-    kind: Literal["local"]
-    path: str = Field(description="folder, relative to the manifest")
-    documents: dict[str, dict[str, str]] = Field(description="file stem → {title, date, url}")
-
-
 class SourceManifest(Declaration):
     """`sources/<character>/manifests/<source>.yaml`: one body of text, its rights and its cleaning."""
 
     source: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str
     author: str
-    role: Literal["primary", "control"] = Field(
+    role: Role = Field(
         default="primary", description="control texts are another person's: measured against, never trained on"
     )
     license: str
     url: str = ""
+    priority: int = Field(
+        default=100, description="where several sources hold a passage, that of the lowest counts (then by name)"
+    )
     document_id: str = Field(
         description="pattern for ids, e.g. annual_message_{year}; {year}, {date}, {stem} are filled in"
     )
-    connector: Annotated[PypiText | LocalText, Field(discriminator="kind")]
+    connector: Annotated[
+        PypiText | LocalText | UrlText | GutenbergText | FoundersLetters | LocItems, Field(discriminator="kind")
+    ]
     cleaning: tuple[CleaningRule, ...] = ()
 
 
@@ -192,3 +191,6 @@ class Reported(Declaration):
     configurations: tuple[dict[str, str | float | int | None], ...] = ()
     datasets: tuple[dict[str, str | float | int | None], ...] = ()
     costs: tuple[dict[str, str | float | int | None], ...] = ()
+    pairs: tuple[dict[str, str | float | int | None], ...] = Field(
+        default=(), description="figures of a dataset's pairs: dataset, measure, of (a student, a side) and the figure"
+    )

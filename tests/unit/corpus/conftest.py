@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,8 @@ from foundry_pipeline.corpus.cleaning import clean_frame
 from foundry_pipeline.corpus.connectors import read_source
 from foundry_pipeline.corpus.passages import cut_passages
 from foundry_pipeline.declarations.sources import SourceManifest
+from tests.servers.source_server import Site, serve
+from tests.unit.corpus.web import Web, web
 
 MANIFESTS = Path(__file__).parents[3] / "sources" / "madison" / "manifests"
 
@@ -36,3 +39,15 @@ def corpus(manifests) -> SimpleNamespace:
     raw = pl.DataFrame(rows).sort("document_id")
     documents, changes = clean_frame(list(manifests.values()), raw)
     return SimpleNamespace(raw=raw, documents=documents, changes=changes, passages=cut_passages(documents))
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Iterator[Site]:
+    with serve(tmp_path_factory.mktemp("site")) as running:
+        yield running
+
+
+@pytest.fixture
+def net(tmp_path, site) -> Web:
+    """A project whose sources are fetched, and the site that they lie on."""
+    return web(tmp_path, site)
