@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -46,7 +46,7 @@ def words(text: str) -> list[str]:
 
 # -- sentences ---------------------------------------------------------------------------------------------------------
 
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]*_]*(?=\s|$)|\n\s*\n")
+SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]*_]*(?=\s|$)|\n\s*\n")
 _ABBREVIATIONS = frozenset(
     ("mr", "mrs", "messrs", "dr", "st", "gen", "col", "capt", "lt", "maj", "gov", "hon", "rev", "jr", "sr")
     + ("vol", "vols", "pp", "viz", "cf", "art", "sec", "sect", "ch", "dept", "e.g", "i.e")
@@ -54,7 +54,7 @@ _ABBREVIATIONS = frozenset(
 )
 
 
-def _is_break(text: str, start: int, mark: re.Match[str]) -> bool:
+def is_break(text: str, start: int, mark: re.Match[str]) -> bool:
     """Whether the punctuation `mark` ends the sentence that began at `start`."""
     if mark.group().isspace():
         return True
@@ -79,8 +79,8 @@ def sentence_spans(text: str) -> list[tuple[int, int]]:
     initial, and at an empty line.
     """
     spans, start = [], 0
-    for mark in _SENTENCE_END.finditer(text):
-        if mark.start() >= start and _is_break(text, start, mark):
+    for mark in SENTENCE_END.finditer(text):
+        if mark.start() >= start and is_break(text, start, mark):
             spans.append((start, mark.end()))
             start = mark.end()
     spans.append((start, len(text)))
@@ -137,14 +137,19 @@ def _bare(text: str) -> str:
 _bare_phrase = lru_cache(maxsize=8192)(_bare)
 
 
-def contains_any(text: str, alternatives: Iterable[str]) -> bool:
-    """Whether one of `alternatives` occurs in `text` as whole words in a row.
+def mentioned(text: str, alternatives: Iterable[str]) -> Iterator[str]:
+    """Those of `alternatives` that occur in `text` as whole words in a row, in their order, each once.
 
     Case, Unicode form and an inflectional apostrophe (`Madison's`, `States'`) make no difference on either side; part
     of a word is no match (`war` is not in `wary`).
     """
     joined = f" {_bare(text)} "
-    return any(f" {phrase} " in joined for phrase in map(_bare_phrase, alternatives) if phrase)
+    return (a for a in alternatives if (phrase := _bare_phrase(a)) and f" {phrase} " in joined)
+
+
+def contains_any(text: str, alternatives: Iterable[str]) -> bool:
+    """Whether one of `alternatives` is `mentioned` in `text`."""
+    return next(mentioned(text, alternatives), None) is not None
 
 
 # -- register ----------------------------------------------------------------------------------------------------------
@@ -201,7 +206,7 @@ def markdown_marks(text: str) -> int:
     return sum(1 for _ in _MARKDOWN.finditer(text))
 
 
-_AI_SELF_REFERENCE = re.compile(
+AI_SELF_REFERENCE = re.compile(
     r"\bas an? (?:ai|artificial intelligence|language model|digital|virtual|machine|chatbot|llm)\b(?: \w+){0,2}"
     r"|\b(?:i'm|i am)(?: just| only)? an? (?:\w+ ){0,3}(?:ai|artificial intelligence|language model|chatbot|"
     r"computer program|virtual assistant|digital assistant|machine learning model|llm)\b"
@@ -217,7 +222,7 @@ _AI_SELF_REFERENCE = re.compile(
 
 def ai_self_reference(text: str) -> list[str]:
     """Phrases in which a text speaks as a machine, in order, folded to lower case."""
-    return [m.group() for m in _AI_SELF_REFERENCE.finditer(_folded(text))]
+    return [m.group() for m in AI_SELF_REFERENCE.finditer(_folded(text))]
 
 
 # None of these occurs in any message to Congress before 1860: what is listed is modern, not merely plain.
@@ -246,14 +251,23 @@ focuses on; share with you; thought provoking; from a young age; individuals and
 like to share; last but not least
 """
 MODERN_IDIOM: tuple[str, ...] = tuple(" ".join(phrase.split()) for phrase in _MODERN.split(";"))
-_MODERN_OPENING = re.compile(
+MODERN_OPENING = re.compile(
     r"(?:^|[.!?:]\s+|\n\s*)((?:additionally|overall|in summary|to summarize|furthermore|sure|certainly|"
     r"absolutely|of course|definitely|remember|ultimately|in essence|however, it's|firstly|secondly)[,!])"
 )
 
 
+def _openings(folded: str) -> list[str]:
+    return [m.group(1) for m in MODERN_OPENING.finditer(folded)]
+
+
+def modern_openings(text: str) -> list[str]:
+    """The opening words of a chat assistant (`additionally,`), with their mark; one entry for each occurrence."""
+    return _openings(_folded(text))
+
+
 def _modern_idiom(folded: str, tokens: Sequence[str]) -> list[str]:
-    return _find_phrases(tokens, MODERN_IDIOM) + [m.group(1) for m in _MODERN_OPENING.finditer(folded)]
+    return _find_phrases(tokens, MODERN_IDIOM) + _openings(folded)
 
 
 def modern_idiom(text: str) -> list[str]:
@@ -400,9 +414,9 @@ def longest_common_run(a_words: Sequence[str], b_words: Sequence[str]) -> int:
 # -- voice -------------------------------------------------------------------------------------------------------------
 
 VOICE_WEIGHTS = {"period_markers": 0.40, "sentence_length": 0.20, "contractions": 0.15, "idiom": 0.15, "markdown": 0.10}
-_FULL_MARKERS = 2.0  # per 100 words; half of Madison's own paragraphs have none, one in ten reaches it
-_SHORT_SENTENCE, _LONG_SENTENCE = 14.0, 36.0  # mean words in a sentence: 0 at the first, full at the second
-_TOLERATED = 2.0  # modern marks per 100 words at which a part is lost
+FULL_MARKERS = 2.0  # per 100 words; half of Madison's own paragraphs have none, one in ten reaches it
+SHORT_SENTENCE, LONG_SENTENCE = 14.0, 36.0  # mean words in a sentence: 0 at the first, full at the second
+TOLERATED = 2.0  # modern marks per 100 words at which a part is lost
 
 
 def voice_parts(text: str, period_markers: Sequence[str]) -> dict[str, float]:
@@ -412,15 +426,15 @@ def voice_parts(text: str, period_markers: Sequence[str]) -> dict[str, float]:
         return dict.fromkeys(VOICE_WEIGHTS, 0.0)
     hundred = 100.0 / len(tokens)
     folded = _folded(text)
-    modern = len(_modern_idiom(folded, tokens)) + sum(1 for _ in _AI_SELF_REFERENCE.finditer(folded))
+    modern = len(_modern_idiom(folded, tokens)) + sum(1 for _ in AI_SELF_REFERENCE.finditer(folded))
     mean_sentence = len(tokens) / max(1, len(sentence_spans(text)))
-    length = (mean_sentence - _SHORT_SENTENCE) / (_LONG_SENTENCE - _SHORT_SENTENCE)
+    length = (mean_sentence - SHORT_SENTENCE) / (LONG_SENTENCE - SHORT_SENTENCE)
     return {
-        "period_markers": min(1.0, len(_find_phrases(tokens, tuple(period_markers))) * hundred / _FULL_MARKERS),
+        "period_markers": min(1.0, len(_find_phrases(tokens, tuple(period_markers))) * hundred / FULL_MARKERS),
         "sentence_length": min(1.0, max(0.0, length)),
-        "contractions": max(0.0, 1.0 - sum(map(_is_contraction, tokens)) * hundred / _TOLERATED),
-        "idiom": max(0.0, 1.0 - modern * hundred / _TOLERATED),
-        "markdown": max(0.0, 1.0 - markdown_marks(text) * hundred / _TOLERATED),
+        "contractions": max(0.0, 1.0 - sum(map(_is_contraction, tokens)) * hundred / TOLERATED),
+        "idiom": max(0.0, 1.0 - modern * hundred / TOLERATED),
+        "markdown": max(0.0, 1.0 - markdown_marks(text) * hundred / TOLERATED),
     }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import polars as pl
 
+from foundry_pipeline.corpus.passages import own_passages
 from foundry_pipeline.corpus.retrieval import load_encoder
 from foundry_pipeline.declarations.sources import Character, ControlSet, EvaluationSuite
 from foundry_pipeline.errors import FoundryError
@@ -56,12 +57,14 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     controls = ControlSet.model_validate(spec["controls"])
     folder = Path(spec["passages"])
     passages = pl.read_parquet(folder / "passages.parquet")
-    own = passages.filter((pl.col("role") == "primary") & ~pl.col("held_out"))
+    own = own_passages(passages)
     documents = pl.read_parquet(folder / "documents.parquet")
     held_out = documents.filter(pl.col("document_id").is_in(list(character.held_out_documents)))["text"].to_list()
     # Passage by passage is how the character is asked: no page of his own words stands before an answer. Whole
     # documents are measured as well, because text before the token does part of the tuning's work there.
-    held_out_passages = passages.filter(pl.col("held_out")).sort("document_id", "position")["text"].to_list()
+    # A second copy of them in another source is held out too, and is not measured twice.
+    kept = passages.filter(pl.col("document_id").is_in(list(character.held_out_documents)))
+    held_out_passages = kept.sort("document_id", "position")["text"].to_list()
     responses = pl.read_parquet(spec["responses"])
     prompts = {p.id: p for p in suite.prompts}
     encoder = load_encoder(int(spec["threads"]))

@@ -1,7 +1,8 @@
 """The response cache: every answer, under the hash of its full request, from the moment it arrives.
 
 A SQLite file in WAL mode, so that several processes read and write it at once and a kill leaves whole transactions
-only. Answers of a local group are stored together in one transaction: a group is there whole or not at all.
+only. Answers of a local group are stored together in one transaction: a group is there whole or not at all. A remote
+answer is stored alone, with the tokens and the money it took, before anything else is done with it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,30 @@ CREATE TABLE IF NOT EXISTS replies (
     finish_reason TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL,
-    seconds REAL
+    seconds REAL,
+    cache_read_tokens INTEGER NOT NULL DEFAULT 0,
+    cache_write_tokens INTEGER NOT NULL DEFAULT 0,
+    cost INTEGER
 ) WITHOUT ROWID
 """
-_COLUMNS = "request_hash, text, finish_reason, prompt_tokens, completion_tokens, seconds"
-_VERSION = 1
+_SINCE_2 = (
+    "cache_read_tokens INTEGER NOT NULL DEFAULT 0",
+    "cache_write_tokens INTEGER NOT NULL DEFAULT 0",
+    "cost INTEGER",
+)
+_NAMES = (
+    "request_hash",
+    "text",
+    "finish_reason",
+    "prompt_tokens",
+    "completion_tokens",
+    "seconds",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cost",
+)
+_COLUMNS = ", ".join(_NAMES)
+_VERSION = 2
 _WAIT_SECONDS = 60.0
 _MANY = 500  # SQLite takes 32,766 parameters in one statement, older builds 999
 
@@ -53,11 +73,15 @@ class ResponseCache:
                 connection.execute("PRAGMA journal_mode=WAL")
                 with _transaction(connection):
                     connection.execute(_SCHEMA)
+                    held = {row[1] for row in connection.execute("PRAGMA table_info(replies)")}
+                    for column in _SINCE_2:
+                        if column.split()[0] not in held:
+                            connection.execute(f"ALTER TABLE replies ADD COLUMN {column}")
                     connection.execute(f"PRAGMA user_version={_VERSION}")
 
     def get(self, request_hash: str) -> Reply | None:
         """The reply stored under a hash, with an empty request_id, or None."""
-        return self._find([request_hash]).get(request_hash)
+        return self.find([request_hash]).get(request_hash)
 
     def put(self, reply: Reply) -> None:
         """Store one reply durably; returns when it is on disk."""
@@ -65,18 +89,17 @@ class ResponseCache:
 
     def get_group(self, request_hashes: Sequence[str]) -> list[Reply] | None:
         """The replies under these hashes, in their order, or None unless every one of them is there."""
-        found = self._find(request_hashes)
+        found = self.find(request_hashes)
         return [found[h] for h in request_hashes] if len(found) == len(set(request_hashes)) else None
 
     def put_group(self, replies: Sequence[Reply]) -> None:
         """Store replies in one transaction: after a kill at any moment all of them are there, or none."""
-        rows = [
-            (r.request_hash, r.text, r.finish_reason, r.prompt_tokens, r.completion_tokens, r.seconds) for r in replies
-        ]
+        rows = [[getattr(r, name) for name in _NAMES] for r in replies]
+        marks = ", ".join("?" * len(_NAMES))
         with self._connection() as connection, _transaction(connection):
             # Not INSERT OR IGNORE: that would also pass over a row that breaks another rule, and leave a hole.
             connection.executemany(
-                f"INSERT INTO replies ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (request_hash) DO NOTHING",
+                f"INSERT INTO replies ({_COLUMNS}) VALUES ({marks}) ON CONFLICT (request_hash) DO NOTHING",
                 rows,
             )
 
@@ -84,7 +107,8 @@ class ResponseCache:
         with self._connection() as connection:
             return int(connection.execute("SELECT count(*) FROM replies").fetchone()[0])
 
-    def _find(self, hashes: Sequence[str]) -> dict[str, Reply]:
+    def find(self, hashes: Sequence[str]) -> dict[str, Reply]:
+        """The replies that are stored under any of these hashes, with empty request_ids."""
         found: dict[str, Reply] = {}
         with self._connection() as connection, _transaction(connection, "DEFERRED"):
             for start in range(0, len(hashes), _MANY):

@@ -9,9 +9,15 @@
     → work/result/replies.jsonl   one Reply in a line, in the order of the requests; no clock times
       work/result.json            tokens, seconds, tokens per second, libraries
 
-Requests are cut into groups by their order. A group that is in the cache is taken from there whole; any other is
-generated whole and stored in one transaction. So a killed job goes on with the group that it was at, and the answers
-are the same as if it had never been killed.
+Requests to a local model are cut into groups by their order. A group that is in the cache is taken from there whole; any
+other is generated whole and stored in one transaction. So a killed job goes on with the group that it was at, and the
+answers are the same as if it had never been killed.
+
+A remote model (`"backend": "anthropic"` or `"openai"`, `path` its model id) is asked request by request, and each answer
+is stored as it arrives: what is stored is never asked, or paid, again. Its spec says besides what may be spent:
+
+                 "money": {"ledger": "money.db", "prices": "assets/prices.yaml", "project_usd": "5", "run_usd": "5",
+                           "asset": "madison_teacher_responses"}
 """
 
 from __future__ import annotations
@@ -27,7 +33,8 @@ from typing import Any, Protocol
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
 from foundry_pipeline.models.cache import ResponseCache, renamed
-from foundry_pipeline.models.requests import ChatBackend, ChatRequest, ModelRef, Reply, group_hashes
+from foundry_pipeline.models.money.spending import Spending, open_spending
+from foundry_pipeline.models.requests import REMOTE, ChatBackend, ChatRequest, ModelRef, Reply, group_hashes
 
 RESULT = "replies.jsonl"
 
@@ -57,7 +64,9 @@ def load_backend(model: ModelRef, *, threads: int, precision: str = "bfloat16") 
             )
         return TransformersBackend(model, threads=threads, precision=precision)  # type: ignore[arg-type]
     raise FoundryError(
-        f"unknown backend {model.backend!r}", where=model.title, mend="use `llama_cpp` or `transformers`"
+        f"unknown backend {model.backend!r}",
+        where=model.title,
+        mend="use `llama_cpp` or `transformers` (or, asked over the network, `anthropic` or `openai`)",
     )
 
 
@@ -72,13 +81,30 @@ def generate(
     progress: Progress = _silent,
     facts: dict[str, Any] | None = None,
     load: Callable[..., ChatBackend] = load_backend,
+    spending: Spending | None = None,
+    run: str = "",
+    log: Callable[[str], None] = lambda text: None,
 ) -> list[Reply]:
     """Replies in the order of the requests.
 
-    `group_size` requests are decoded together; the last group may be smaller. `facts`, where given, is filled with
-    counts, seconds and the environment. Raises FoundryError for a request that cannot be answered, before anything
-    of its group is stored.
+    Of a local model `group_size` requests are decoded together; the last group may be smaller. A remote one is asked
+    request by request, and what it costs is booked on `run` under `spending` (by default that of the project around
+    the working directory). `facts`, where given, is filled with counts, seconds and the environment. Raises FoundryError
+    for a request that cannot be answered, before anything of its group is stored; see `remote.answering` for the rest.
     """
+    if model.backend in REMOTE:
+        from foundry_pipeline.models.remote.answering import answer_all
+
+        return answer_all(
+            model,
+            requests,
+            cache=cache,
+            spending=spending or open_spending(None),
+            run=run,
+            progress=progress,
+            log=log,
+            facts=facts,
+        )
     if group_size < 1:
         raise FoundryError(f"a group of {group_size} requests", mend="set `generation_group` to 1 or more")
     started = time.monotonic()
@@ -142,7 +168,8 @@ def read_requests(path: Path) -> list[ChatRequest]:
         try:
             fields = json.loads(line)
             messages = tuple((str(role), str(content)) for role, content in fields.pop("messages"))
-            requests.append(ChatRequest(messages=messages, **fields))
+            system = tuple((str(text), bool(cached)) for text, cached in fields.pop("system", ()))
+            requests.append(ChatRequest(messages=messages, system=system, **fields))
         except (json.JSONDecodeError, TypeError, ValueError, KeyError, AttributeError) as error:
             raise FoundryError(
                 f"not a request: {error}",
@@ -152,10 +179,14 @@ def read_requests(path: Path) -> list[ChatRequest]:
     return requests
 
 
+_CIRCUMSTANCE = {"seconds", "cache_read_tokens", "cache_write_tokens", "cost"}
+
+
 def reply_lines(replies: Sequence[Reply]) -> str:
-    """JSON lines, one reply each, without `seconds`: equal answers give equal files."""
+    """JSON lines, one reply each, without time and money: equal answers give equal files."""
     return "".join(
-        json.dumps({k: v for k, v in asdict(r).items() if k != "seconds"}, sort_keys=True, ensure_ascii=False) + "\n"
+        json.dumps({k: v for k, v in asdict(r).items() if k not in _CIRCUMSTANCE}, sort_keys=True, ensure_ascii=False)
+        + "\n"
         for r in replies
     )
 
@@ -178,17 +209,21 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     """The script's work; `script_main` holds the lock of the work folder meanwhile."""
     model = ModelRef(**spec["model"])
     requests = read_requests(Path(spec["requests"]))
-    session.log(f"{model.title}: {len(requests)} requests in groups of {spec['group_size']}")
+    remote = model.backend in REMOTE
+    session.log(f"{model.title}: {len(requests)} requests" + ("" if remote else f" in groups of {spec['group_size']}"))
     facts: dict[str, Any] = {}
     replies = generate(
         model,
         requests,
         cache=ResponseCache(Path(spec["cache"])),
-        group_size=int(spec["group_size"]),
-        threads=int(spec["threads"]),
+        group_size=int(spec.get("group_size", 1)),
+        threads=int(spec.get("threads", 1)),
         precision=spec.get("precision", "bfloat16"),
         progress=session.progress,
         facts=facts,
+        spending=open_spending(spec.get("money")) if remote else None,
+        run=session.run_id,
+        log=session.log,
     )
     with atomic_folder(Path(spec["work"]) / "result") as folder:
         (folder / RESULT).write_text(reply_lines(replies), encoding="utf-8")

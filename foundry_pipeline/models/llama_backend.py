@@ -6,7 +6,8 @@ of its own (`kv_unified=False`), which keeps the step's cost from growing with t
 of influence between sequences. Other types still round differently in batches of different shape, which is why
 replies are stored by group (see `requests.group_hashes`).
 
-Sampling is llama.cpp's own chain, seeded per request: top-k, top-p, temperature, draw.
+Sampling is llama.cpp's own chain, seeded per request: top-k, top-p, temperature, draw. A request with a schema draws only
+tokens that keep its answer within the schema (a grammar that llama.cpp derives from it).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.hashing import code_version
 from foundry_pipeline.models.chat import check_lengths, render
+from foundry_pipeline.models.llama_sampling import sampler_chain
 from foundry_pipeline.models.requests import BACKEND_CODE, ChatRequest, FinishReason, ModelRef, Reply
 from foundry_pipeline.models.vocabulary import metadata, tokenize
 
@@ -287,7 +289,7 @@ class LlamaBackend:
         chains: list[Any] = []
         try:
             for request in requests:
-                chains.append(sampler_chain(request))
+                chains.append(sampler_chain(request, self._vocab))
             yield chains
         finally:
             for chain in chains:
@@ -312,18 +314,3 @@ def _common_prefix(prompts: Sequence[Sequence[int]]) -> int:
     least = min(len(p) for p in prompts) - 1
     first = prompts[0]
     return next((i for i in range(least) if any(p[i] != first[i] for p in prompts)), least)
-
-
-def sampler_chain(request: ChatRequest) -> Any:
-    """llama.cpp's sampler for one request; to be freed by the caller."""
-    import llama_cpp as lib
-
-    chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
-    if request.temperature == 0:
-        lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_greedy())
-        return chain
-    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_top_k(request.top_k))
-    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_top_p(request.top_p, 1))
-    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_temp(request.temperature))
-    lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_dist(request.seed))
-    return chain

@@ -12,6 +12,7 @@ temperature first and so keep another nucleus.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
@@ -20,11 +21,14 @@ from foundry_pipeline.declarations.assets import Sampling
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.hashing import digest
 
-Backend = Literal["llama_cpp", "transformers"]
-FinishReason = Literal["stop", "length"]
+Backend = Literal["llama_cpp", "transformers", "anthropic", "openai"]
+FinishReason = Literal["stop", "length", "refusal"]
+REMOTE: frozenset[Backend] = frozenset({"anthropic", "openai"})
+"""Backends that are asked over the network, one request at a time: see `models/remote/`."""
 BACKEND_CODE: dict[Backend, tuple[str, ...]] = {
     "llama_cpp": (
         "foundry_pipeline.models.llama_backend",
+        "foundry_pipeline.models.llama_sampling",
         "foundry_pipeline.models.chat",
         "foundry_pipeline.models.vocabulary",
     ),
@@ -34,7 +38,9 @@ BACKEND_CODE: dict[Backend, tuple[str, ...]] = {
         "foundry_pipeline.models.sampling",
     ),
 }
-"""The modules whose code makes a backend's answers: part of every request's hash, and of the stages that ask."""
+"""The modules whose code makes a local backend's answers: part of every request's hash, and of the stages that ask.
+
+Remote answers are known by the very body that is sent, so that no change of code asks, and pays, again by itself."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,9 @@ class ChatRequest:
     """One conversation to be continued by the assistant.
 
     `messages` are (role, content); `seed` is unsigned, 32 bits; `max_tokens` bounds the answer, not the prompt.
+    `system` are instructions and material in front of the conversation, in blocks of (text, worth caching by the
+    provider); a local model gets them as one system message. `schema` is the JSON schema of the answer as JSON text,
+    empty for free text. Both bear on the hash only where they are set.
     """
 
     request_id: str
@@ -51,11 +60,21 @@ class ChatRequest:
     top_k: int
     top_p: float
     seed: int
+    system: tuple[tuple[str, bool], ...] = ()
+    schema: str = ""
 
     def __post_init__(self) -> None:
         problem = None
         if not self.messages or not all(content.strip() for _, content in self.messages):
             problem = "it has no message, or an empty one"
+        elif not all(text.strip() for text, _ in self.system):
+            problem = "a system block is empty"
+        elif self.system and any(role == "system" for role, _ in self.messages):
+            problem = "it has system blocks and a system message besides; one place is enough"
+        elif self.schema and not _is_object(self.schema):
+            problem = "its schema is no JSON object"
+        elif not _is_text([self.request_id, *(t for m in self.messages for t in m), *(t for t, _ in self.system)]):
+            problem = "its text holds half a character (a lone surrogate), which cannot be written down"
         elif self.max_tokens < 1:
             problem = f"max_tokens is {self.max_tokens}; at least 1 is needed"
         elif self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1:
@@ -70,19 +89,42 @@ class ChatRequest:
             )
 
     def chat(self) -> list[dict[str, str]]:
-        """The messages in the shape that chat templates take."""
-        return [{"role": role, "content": content} for role, content in self.messages]
+        """The messages in the shape that chat templates take; system blocks become one system message in front."""
+        system = [("system", "\n\n".join(text for text, _ in self.system))] if self.system else []
+        return [{"role": role, "content": content} for role, content in (*system, *self.messages)]
 
     def asked(self) -> dict[str, Any]:
-        """What bears on the answer: everything but the name under which it is asked for."""
+        """What bears on the answer: everything but the name under which it is asked for, and what is not set."""
         content = asdict(self)
         del content["request_id"]
+        for name in ("system", "schema"):
+            if not content[name]:
+                del content[name]
         return content
+
+
+def _is_text(parts: list[str]) -> bool:
+    try:
+        "".join(parts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Weights by path and by content hash; only the hashes identify them. `title` is what a page shows."""
+    """Weights by path and by content hash; only the hashes identify them. `title` is what a page shows.
+
+    Of a remote model `path` is the model id, `content_hash` a digest of provider, model id and declared revision, and
+    `remote` how it is asked (a `RemoteService` as plain data): `foundry_pipeline.models.remote.remote_ref` makes one.
+    """
 
     backend: Backend
     path: str
@@ -90,11 +132,17 @@ class ModelRef:
     adapter_path: str | None
     adapter_hash: str | None
     title: str
+    remote: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. `seconds` is how long it took from the start of its group; None where only the text was kept."""
+    """An answer. `seconds` is how long it took from the start of its group; None where only the text was kept.
+
+    `prompt_tokens` counts the whole prompt; of these `cache_read_tokens` came from the provider's cache and
+    `cache_write_tokens` were written to it. `cost` is what was paid, in picodollars (1e-12 USD, so that every price
+    per million tokens is whole); None for a local model, and for an answer whose usage the provider did not tell.
+    """
 
     request_id: str
     request_hash: str
@@ -103,10 +151,13 @@ class Reply:
     prompt_tokens: int
     completion_tokens: int
     seconds: float | None = None
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost: int | None = None
 
 
 class ChatBackend(Protocol):
-    """A model that answers a group of requests at once; equal groups give equal replies."""
+    """A local model that answers a group of requests at once; equal groups give equal replies."""
 
     def load(self) -> None:
         """Read the weights; once is enough, and `answer` does it where nobody has."""

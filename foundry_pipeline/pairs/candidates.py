@@ -6,15 +6,14 @@ A pair's id is the hash of what it says, so that equal pairs are one pair wherev
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 import polars as pl
 
-from foundry_pipeline import textstats
 from foundry_pipeline.declarations.sources import Character
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.hashing import digest
 from foundry_pipeline.pairs import Schema
+from foundry_pipeline.textcolumns import Lexicon, Texts, read_texts, repetition, shared_lexicon, voice
 
 PAIRS: Schema = {
     "pair_id": pl.String,
@@ -38,6 +37,8 @@ PAIRS: Schema = {
     "upsample": pl.Int64,
 }
 CANDIDATES: Schema = {**PAIRS, "finish_reason": pl.String}
+_SCORES = {c: PAIRS[c] for c in ("pair_id", "voice_chosen", "voice_rejected", "voice_contrast", "repetition_rejected")}
+_SLICE = 16_384  # pairs read at once
 
 
 def pair_id(prompt: str, chosen: str, rejected: str | None, origin: str) -> str:
@@ -45,10 +46,9 @@ def pair_id(prompt: str, chosen: str, rejected: str | None, origin: str) -> str:
     return digest({"prompt": prompt, "chosen": chosen, "rejected": rejected, "origin": origin})
 
 
-@lru_cache(maxsize=65_536)
-def voice_score(text: str, markers: tuple[str, ...]) -> float:
-    """`textstats.voice`, rounded to six places and remembered: the same answers are scored again and again."""
-    return round(textstats.voice(text, markers), 6)
+def voice_scores(texts: Texts, character: Character) -> list[float]:
+    """The voice score of each text, rounded to six places so that the order of additions cannot reach a hash."""
+    return [round(v, 6) for v in voice(texts, character.period_markers).tolist()]
 
 
 def score_pairs(pairs: pl.DataFrame, character: Character) -> pl.DataFrame:
@@ -57,17 +57,27 @@ def score_pairs(pairs: pl.DataFrame, character: Character) -> pl.DataFrame:
     Needs prompt, chosen, rejected and origin; other columns stay. Scores are rounded to six places, so that the order
     in which a machine adds cannot reach a hash.
     """
-    rows = pairs.select("prompt", "chosen", "rejected", "origin").rows()
-    chosen = [voice_score(c, character.period_markers) for _, c, _, _ in rows]
-    rejected = [None if r is None else voice_score(r, character.period_markers) for _, _, r, _ in rows]
-    contrast = [None if r is None else round(c - r, 6) for c, r in zip(chosen, rejected, strict=True)]
-    repetition = [None if r is None else round(textstats.repetition(r), 6) for _, _, r, _ in rows]
+    if pairs.is_empty():
+        return pairs.with_columns(pl.lit(None, t).alias(c) for c, t in _SCORES.items())
+    lexicon = shared_lexicon()
+    return pl.concat([_scored(part, character, lexicon) for part in pairs.iter_slices(_SLICE)])
+
+
+def _scored(pairs: pl.DataFrame, character: Character, lexicon: Lexicon) -> pl.DataFrame:
+    chosen, rejected = (read_texts(pairs[side], lexicon) for side in ("chosen", "rejected"))
+    answered = pairs["rejected"].is_not_null()
+    said, other = voice_scores(chosen, character), voice_scores(rejected, character)
+    scores = {
+        "voice_chosen": said,
+        "voice_rejected": other,
+        "voice_contrast": [round(c - r, 6) for c, r in zip(said, other, strict=True)],
+        "repetition_rejected": [round(r, 6) for r in repetition(rejected).tolist()],
+    }
+    ids = [pair_id(*row) for row in pairs.select("prompt", "chosen", "rejected", "origin").iter_rows()]
     return pairs.with_columns(
-        pl.Series("pair_id", [pair_id(*row) for row in rows], dtype=pl.String),
-        pl.Series("voice_chosen", chosen, dtype=pl.Float64),
-        pl.Series("voice_rejected", rejected, dtype=pl.Float64),
-        pl.Series("voice_contrast", contrast, dtype=pl.Float64),
-        pl.Series("repetition_rejected", repetition, dtype=pl.Float64),
+        pl.Series("pair_id", ids, dtype=pl.String),
+        pl.Series("voice_chosen", scores.pop("voice_chosen"), dtype=pl.Float64),
+        *(pl.when(answered).then(pl.Series(c, v, dtype=pl.Float64)).alias(c) for c, v in scores.items()),
     )
 
 

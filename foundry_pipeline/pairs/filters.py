@@ -1,27 +1,36 @@
 """The quality filter: named rules, each with a reason and a score, and a place in a fixed order.
 
-A dropped pair names the first rule that fires as its reason and lists every rule that does. The two rules on
-duplicates come last and look only at pairs that no other rule dropped, so that a pair is never lost to a bad twin.
-The result depends on the pairs alone, not on the order they come in.
+    >>> judged = judge_pairs(pairs, filters, character=character, overlaps=overlaps)
+    >>> judged.dropped(pairs).select("prompt_id", "rule", "reason").row(0)
+    ('q-7', 'loop', "64% of rejected's 4-grams are repeated: it teaches only not to loop")
+
+A dropped pair names the first rule that fires as its reason and lists every rule that does. The rules on meaning and on
+duplicates come last and look only at pairs that no other rule dropped, so that a pair is never lost to a bad twin and
+nothing is measured in vain. What `apply_filters` keeps depends on the pairs alone, not on the order they come in.
+
+Pairs are read in slices: beyond the texts themselves a million pairs take less than a gigabyte.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from foundry_pipeline import textstats
-from foundry_pipeline.declarations.assets import Filters, Teacher
+from foundry_pipeline import textcolumns
+from foundry_pipeline.declarations.assets import Filters
+from foundry_pipeline.declarations.generation import Teacher
 from foundry_pipeline.declarations.sources import Character
 from foundry_pipeline.pairs import Schema
-from foundry_pipeline.pairs.candidates import voice_score
-from foundry_pipeline.pairs.duplicates import near_duplicates
+from foundry_pipeline.pairs.batches import Batch, Found
+from foundry_pipeline.pairs.duplicates import PERMUTATIONS, near_duplicates, sketches
+from foundry_pipeline.pairs.likeness import LikenessIndex
 from foundry_pipeline.pairs.overlap import OverlapIndex
+from foundry_pipeline.pairs.rules import OF_A_CHARACTER, PAIR_RULES
+from foundry_pipeline.textcolumns import row_hashes, shared_lexicon
 
 DROPPED: Schema = {
     "pair_id": pl.String,
@@ -32,177 +41,89 @@ DROPPED: Schema = {
     "score": pl.Float64,
     "all_rules": pl.List(pl.String),
 }
+OVERLAPS = {"suite_overlap": "the evaluation suite", "held_out_overlap": "a held-out document"}
+# Rule → the side that is compared, and with what. Only where a likeness is declared.
+PARAPHRASES = {
+    "suite_paraphrase": ("prompt", "a question of the evaluation suite"),
+    "held_out_paraphrase": ("chosen", "a held-out passage"),
+}
+RULES: tuple[str, ...] = (*PAIR_RULES, *OVERLAPS, *PARAPHRASES, "exact_duplicate", "near_duplicate")
+_PLACE = {rule: place for place, rule in enumerate(RULES)}
+_SLICE = 16_384  # pairs read at once
+
+MODULES: tuple[str, ...] = tuple(
+    f"foundry_pipeline.pairs.{m}"
+    for m in ("filters", "rules", "batches", "language", "duplicates", "overlap", "likeness", "candidates")
+) + (*textcolumns.MODULES, "foundry_pipeline.corpus.retrieval")
+"""Modules that decide which pairs pass."""
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A rule that fired on a pair: why in words, and the figure behind it."""
+class Unknown:
+    """Texts that no pair may know. What is None cannot be looked for, and its rules do not apply."""
 
-    rule: str
-    reason: str
-    score: float
-
-
-Row = Mapping[str, Any]
-Verdict = tuple[float, str] | None  # score and reason, or None where the rule is content
-# What UTF-8 looks like when it was read as Windows-1252 or Latin-1 (é → Ã©, ’ → â€™, £ → Â£, a byte order mark → ï»¿),
-# and the sign that a decoder leaves for what it could not read.
-_MOJIBAKE = re.compile(
-    "[ÂÃ][\u0080-\u00bf\u0152\u0160\u017d\u0192\u02c6\u02dc\u2010-\u203a]|â€|â\u0080|ï»¿|ðŸ|ð\u009f|\ufffd"
-)
-_ENDED = re.compile(r"[.!?…][\"'”’)\]*_]*\s*$")
+    suite: tuple[str, ...] | None
+    held_out: tuple[str, ...] | None
 
 
-def _sides(row: Row) -> list[tuple[str, str]]:
-    return [(side, row[side] or "") for side in ("prompt", "chosen", "rejected")]
+@dataclass
+class Judged:
+    """What the rules say of some pairs, by row number.
 
+    `fired`: every rule of a row that has one, in no order. `first`: the (place of the rule, score, reason) that counts.
+    `unsure`: rule → rows that it could not judge and let pass. `applied`: the rules that were asked. `measured`: what
+    they measured of every row, in slices (`scores`).
+    """
 
-def _empty(row: Row, filters: Filters, character: Character) -> Verdict:
-    blank = [side for side, text in _sides(row) if not textstats.words(text)]
-    return (len(blank), f"no words in {' and '.join(blank)}") if blank else None
+    rows: int
+    applied: tuple[str, ...]
+    fired: dict[int, list[int]] = field(default_factory=dict)
+    first: dict[int, tuple[int, float, str]] = field(default_factory=dict)
+    unsure: dict[str, int] = field(default_factory=dict)
+    measured: list[pl.DataFrame] = field(default_factory=list)
 
+    def add(self, rule: str, found: Found, rows: Sequence[int]) -> None:
+        """Take down a rule's findings; `rows` are the row numbers that its own stand for."""
+        place = _PLACE[rule]
+        for index, score, reason in zip(found.rows, found.scores, found.reasons, strict=True):
+            row = rows[index]
+            self.fired.setdefault(row, []).append(place)
+            if row not in self.first or place < self.first[row][0]:
+                self.first[row] = (place, score, reason)
+        if found.unsure:
+            self.unsure[rule] = self.unsure.get(rule, 0) + found.unsure
 
-def _length(row: Row, bounds: dict[str, int], too: Callable[[int, int], bool], what: str) -> Verdict:
-    for side, bound in bounds.items():
-        count = len(textstats.words(row[side] or ""))
-        if too(count, bound):
-            return count, f"{side} is {count} words long, {what} {bound}"
-    return None
+    @property
+    def kept(self) -> pl.Series:
+        """Boolean, one value a row."""
+        kept = np.ones(self.rows, dtype=np.bool_)
+        kept[list(self.first)] = False
+        return pl.Series("kept", kept)
 
+    def scores(self) -> pl.DataFrame:
+        """repetition_rejected of every row; with a character also voice_chosen, voice_rejected and voice_contrast."""
+        return pl.concat(self.measured)
 
-def _too_short(row: Row, filters: Filters, character: Character) -> Verdict:
-    bounds = {"chosen": filters.min_chosen_words, "rejected": filters.min_rejected_words}
-    return _length(row, bounds, lambda count, bound: count < bound, "fewer than")
+    def verdicts(self) -> pl.DataFrame:
+        """Columns row, rule, reason, score, all_rules; one row for each dropped pair, in order."""
+        columns: dict[str, list[Any]] = {"row": [], "rule": [], "reason": [], "score": [], "all_rules": []}
+        for row in sorted(self.first):
+            place, score, reason = self.first[row]
+            everything = [RULES[p] for p in sorted(self.fired[row])]
+            for column, value in zip(columns.values(), (row, RULES[place], reason, score, everything), strict=True):
+                column.append(value)
+        types = {c: DROPPED.get(c, pl.Int64) for c in columns}
+        return pl.DataFrame(columns, schema=types)
 
+    def dropped(self, pairs: pl.DataFrame) -> pl.DataFrame:
+        """The dropped ones of `pairs` (pair_id, prompt_id, origin are read): columns DROPPED."""
+        verdicts = self.verdicts()
+        named = pairs.select("pair_id", "prompt_id", "origin")[verdicts["row"].to_list()]
+        return pl.concat([named, verdicts], how="horizontal").select(pl.col(c).cast(t) for c, t in DROPPED.items())
 
-def _too_long(row: Row, filters: Filters, character: Character) -> Verdict:
-    bounds = {"chosen": filters.max_chosen_words, "rejected": filters.max_rejected_words}
-    return _length(row, bounds, lambda count, bound: count > bound, "more than")
-
-
-def _truncated(row: Row, filters: Filters, character: Character) -> Verdict:
-    if not _ENDED.search(row["chosen"] or ""):
-        return 1.0, "chosen ends inside a sentence"
-    if row.get("finish_reason") == "length" and not _ENDED.search(row["rejected"] or ""):
-        return 1.0, "rejected was cut by the token limit and has no whole sentence"
-    return None
-
-
-def _loop(row: Row, filters: Filters, character: Character) -> Verdict:
-    for side in ("chosen", "rejected"):
-        share = textstats.repetition(row[side] or "")
-        if share > filters.max_repetition:
-            return share, f"{share:.0%} of {side}'s 4-grams are repeated: it teaches only not to loop"
-    return None
-
-
-def _contractions_in_chosen(row: Row, filters: Filters, character: Character) -> Verdict:
-    count = textstats.contractions(row["chosen"] or "")
-    return (count, f"contractions in chosen: {count}") if count > filters.max_chosen_contractions else None
-
-
-def _listed(found: list[str], what: str) -> Verdict:
-    return (len(found), f"chosen has {what}: {', '.join(sorted(set(found))[:3])}") if found else None
-
-
-def _modern_idiom_in_chosen(row: Row, filters: Filters, character: Character) -> Verdict:
-    return _listed(textstats.modern_idiom(row["chosen"] or ""), "modern idiom")
-
-
-def _markdown_in_chosen(row: Row, filters: Filters, character: Character) -> Verdict:
-    count = textstats.markdown_marks(row["chosen"] or "")
-    return (count, f"Markdown marks in chosen: {count}") if count else None
-
-
-def _ai_self_reference_in_chosen(row: Row, filters: Filters, character: Character) -> Verdict:
-    return _listed(textstats.ai_self_reference(row["chosen"] or ""), "a machine speaking of itself")
-
-
-def _anachronism_in_chosen(row: Row, filters: Filters, character: Character) -> Verdict:
-    chosen = row["chosen"] or ""
-    if not textstats.contains_any(chosen, character.anachronisms):
-        return None
-    return _listed([w for w in character.anachronisms if textstats.contains_any(chosen, [w])], "an anachronism")
-
-
-def _sides_equal(row: Row, filters: Filters, character: Character) -> Verdict:
-    same = textstats.words(row["chosen"] or "") == textstats.words(row["rejected"] or "")
-    return (1.0, "chosen and rejected say the same words") if same else None
-
-
-def _contrast(row: Row, character: Character) -> float:
-    """voice(chosen) − voice(rejected), from the texts: a stored score may belong to other texts."""
-    chosen, rejected = (voice_score(row[side] or "", character.period_markers) for side in ("chosen", "rejected"))
-    return round(chosen - rejected, 6)
-
-
-def _swapped_sides(row: Row, filters: Filters, character: Character) -> Verdict:
-    contrast = _contrast(row, character)
-    return (contrast, f"rejected reads more like the character by {-contrast:.3f}") if contrast < 0 else None
-
-
-def _weak_voice_contrast(row: Row, filters: Filters, character: Character) -> Verdict:
-    contrast = _contrast(row, character)
-    if contrast >= filters.min_voice_contrast:
-        return None
-    return contrast, f"voice contrast {contrast:.3f} is below {filters.min_voice_contrast:g}"
-
-
-def _mojibake(row: Row, filters: Filters, character: Character) -> Verdict:
-    for side, text in _sides(row):
-        count = len(_MOJIBAKE.findall(text))
-        if count:
-            return count, f"signs of wrong decoding in {side}: {count}"
-    return None
-
-
-def _control_characters(row: Row, filters: Filters, character: Character) -> Verdict:
-    for side, text in _sides(row):
-        odd = sorted({c for c in text if c not in "\n\t" and unicodedata.category(c) in {"Cc", "Cf", "Cn", "Co", "Cs"}})
-        if odd:
-            names = ", ".join(f"U+{ord(c):04X}" for c in odd[:3])
-            return len(odd), f"{side} has control or invisible characters: {names}"
-    return None
-
-
-_PAIR_RULES: dict[str, Callable[[Row, Filters, Character], Verdict]] = {
-    "empty": _empty,
-    "mojibake": _mojibake,
-    "control_characters": _control_characters,
-    "too_short": _too_short,
-    "too_long": _too_long,
-    "truncated": _truncated,
-    "loop": _loop,
-    "ai_self_reference_in_chosen": _ai_self_reference_in_chosen,
-    "markdown_in_chosen": _markdown_in_chosen,
-    "contractions_in_chosen": _contractions_in_chosen,
-    "modern_idiom_in_chosen": _modern_idiom_in_chosen,
-    "anachronism_in_chosen": _anachronism_in_chosen,
-    "sides_equal": _sides_equal,
-    "swapped_sides": _swapped_sides,
-    "weak_voice_contrast": _weak_voice_contrast,
-}
-RULES: tuple[str, ...] = (*_PAIR_RULES, "suite_overlap", "held_out_overlap", "exact_duplicate", "near_duplicate")
-
-
-def pair_faults(row: Row, filters: Filters, character: Character) -> list[Fault]:
-    """Every rule on a single pair that fires, in order. `row` has prompt, chosen, rejected; finish_reason if known."""
-    faults = []
-    for rule, judge in _PAIR_RULES.items():
-        verdict = judge(row, filters, character)
-        if verdict is not None:
-            faults.append(Fault(rule, verdict[1], float(verdict[0])))
-    return faults
-
-
-def _overlap_faults(row: Row, indices: Mapping[str, tuple[OverlapIndex, str]]) -> list[Fault]:
-    faults = []
-    for rule, (index, what) in indices.items():
-        shared = {side: index.longest(row[side]) for side in ("prompt", "chosen")}
-        side = max(shared, key=lambda s: shared[s])
-        if shared[side]:
-            faults.append(Fault(rule, f"{side} shares {shared[side]} words in a row with {what}", float(shared[side])))
-    return faults
+    def first_rules(self) -> list[str | None]:
+        """For each row the rule that drops it, None where none does."""
+        return [RULES[self.first[i][0]] if i in self.first else None for i in range(self.rows)]
 
 
 def apply_filters(
@@ -218,37 +139,123 @@ def apply_filters(
     `kept` has the columns of `pairs`; `dropped` has columns DROPPED. Duplicates are sought over all `pairs` together,
     and the first in that order is kept, so hand over one student's candidates at a time.
     """
-    indices = {
-        "suite_overlap": (OverlapIndex(suite_texts, filters.suite_overlap_ngram), "the evaluation suite"),
-        "held_out_overlap": (OverlapIndex(held_out_texts, filters.suite_overlap_ngram), "a held-out document"),
-    }
     ordered = pairs.sort("prompt_id", "pair_id")
-    rows = ordered.rows(named=True)
-    faults = [pair_faults(row, filters, character) + _overlap_faults(row, indices) for row in rows]
+    unknown = Unknown(tuple(suite_texts), tuple(held_out_texts))
+    judged = judge_pairs(ordered, filters, character=character, unknown=unknown, names=ordered["prompt_id"])
+    return ordered.filter(judged.kept), judged.dropped(ordered)
 
-    sound: list[int] = []
-    seen: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {}
-    for i, row in enumerate(rows):
-        if faults[i]:
-            continue
-        said = (tuple(textstats.words(row["prompt"])), tuple(textstats.words(row["chosen"])))
-        if said in seen:
-            faults[i].append(Fault("exact_duplicate", f"says the same as the pair of {seen[said]}", 1.0))
-        else:
-            seen[said] = row["prompt_id"]
-            sound.append(i)
-    prompts, chosen = ([rows[i][side] for i in sound] for side in ("prompt", "chosen"))
-    for at, (earlier, similarity) in near_duplicates(prompts, chosen, filters.near_duplicate).items():
-        reason = f"almost says the pair of {rows[sound[earlier]]['prompt_id']} again"
-        faults[sound[at]].append(Fault("near_duplicate", reason, round(similarity, 6)))
 
-    dropped = [
-        (row["pair_id"], row["prompt_id"], row["origin"], f[0].rule, f[0].reason, f[0].score, [g.rule for g in f])
-        for row, f in zip(rows, faults, strict=True)
-        if f
-    ]
-    kept = ordered.filter(pl.Series([not f for f in faults], dtype=pl.Boolean))
-    return kept, pl.DataFrame(dropped, DROPPED, orient="row")
+def pair_faults(pairs: pl.DataFrame, filters: Filters, character: Character) -> Judged:
+    """The rules on single pairs alone; `pairs` has prompt, chosen, rejected, and finish_reason if it is known."""
+    judged = Judged(pairs.height, tuple(PAIR_RULES))
+    lexicon, at = shared_lexicon(), 0
+    for part in pairs.iter_slices(_SLICE):
+        _judge_batch(judged, Batch.read(part, lexicon, filters, character), range(at, at + part.height))
+        at += part.height
+    return judged
+
+
+def judge_pairs(
+    pairs: pl.DataFrame,
+    filters: Filters,
+    *,
+    character: Character | None,
+    unknown: Unknown,
+    names: pl.Series | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Judged:
+    """Every rule on every pair, in the order of the rows: of duplicates the first is kept.
+
+    pairs: columns prompt, chosen, rejected; finish_reason if it is known. character: None leaves out the rules that read
+    a character's vocabulary. names: what a pair is called in the reason of its duplicate (its row number, if None).
+    progress is called with the rows read so far.
+    """
+    overlaps = {
+        rule: OverlapIndex(texts, filters.suite_overlap_ngram)
+        for rule, texts in zip(OVERLAPS, (unknown.suite, unknown.held_out), strict=True)
+        if texts is not None
+    }
+    likenesses = {
+        rule: (threshold, texts)
+        for rule, threshold, texts in (
+            ("suite_paraphrase", filters.suite_likeness, unknown.suite),
+            ("held_out_paraphrase", filters.held_out_likeness, unknown.held_out),
+        )
+        if threshold is not None and texts is not None
+    }
+    left_out = {*OVERLAPS, *PARAPHRASES} - {*overlaps, *likenesses} | (set() if character else set(OF_A_CHARACTER))
+    judged = Judged(pairs.height, tuple(r for r in RULES if r not in left_out))
+
+    lexicon, at = shared_lexicon(), 0
+    known = [np.empty((0, PERMUTATIONS), dtype=np.uint32)]
+    said = [np.empty((0, 2), dtype=np.uint64)]
+    for part in pairs.iter_slices(_SLICE):
+        batch = Batch.read(part, lexicon, filters, character)
+        rows = range(at, at + part.height)
+        _judge_batch(judged, batch, rows)
+        for rule, index in overlaps.items():
+            judged.add(rule, _overlapping(batch, index, OVERLAPS[rule]), rows)
+        known.append(sketches(batch.prompt, batch.chosen))
+        said.append(np.stack((row_hashes(batch.prompt), row_hashes(batch.chosen)), axis=1))
+        at += part.height
+        progress(at)
+
+    for rule, (threshold, texts) in likenesses.items():
+        sound = np.flatnonzero(judged.kept.to_numpy()).tolist()
+        judged.add(rule, _paraphrasing(pairs, sound, rule, threshold, texts), sound)
+    sound = np.flatnonzero(judged.kept.to_numpy()).tolist()
+    called = [f"row {i + 1}" for i in range(pairs.height)] if names is None else names.to_list()
+    judged.add("exact_duplicate", _exact(np.concatenate(said), pairs, sound, called), sound)
+    sound = [i for i in sound if i not in judged.first]
+    columns = [pairs[side].gather(sound) for side in ("prompt", "chosen")]
+    if sound:
+        found = near_duplicates(
+            columns[0],
+            columns[1],
+            filters.near_duplicate,
+            same_question=filters.same_question,
+            known=np.concatenate(known)[sound],
+        )
+        reasons = [f"almost says the pair of {called[sound[j]]} again" for j, _ in found.values()]
+        scores = [round(similarity, 6) for _, similarity in found.values()]
+        judged.add("near_duplicate", Found(list(found), scores, reasons), sound)
+    return judged
+
+
+def _judge_batch(judged: Judged, batch: Batch, rows: Sequence[int]) -> None:
+    for name, rule in PAIR_RULES.items():
+        if batch.character is not None or name not in OF_A_CHARACTER:
+            judged.add(name, rule(batch), rows)
+    judged.measured.append(batch.scores())
+
+
+def _overlapping(batch: Batch, index: OverlapIndex, what: str) -> Found:
+    prompt, chosen = index.column(batch.prompt), index.column(batch.chosen)
+    rows = np.flatnonzero(np.maximum(prompt, chosen)).tolist()
+    shared = [("prompt", int(prompt[i])) if prompt[i] >= chosen[i] else ("chosen", int(chosen[i])) for i in rows]
+    reasons = [f"{side} shares {words} words in a row with {what}" for side, words in shared]
+    return Found(rows, [float(words) for _, words in shared], reasons)
+
+
+def _paraphrasing(pairs: pl.DataFrame, rows: Sequence[int], rule: str, threshold: float, texts: Sequence[str]) -> Found:
+    side, what = PARAPHRASES[rule]
+    likeness = LikenessIndex(texts).column(pairs[side].gather(list(rows)).to_list())
+    at = np.flatnonzero(likeness >= threshold).tolist()
+    reasons = [f"{side} says much the same as {what} (cosine {likeness[i]:.3f})" for i in at]
+    return Found(at, [float(likeness[i]) for i in at], reasons)
+
+
+def _exact(said: np.ndarray[Any, np.dtype[np.uint64]], pairs: pl.DataFrame, rows: list[int], names: list[str]) -> Found:
+    """Pairs whose prompt and chosen answer say, word for word, what an earlier pair's say."""
+    first: dict[bytes, int] = {}
+    found = Found()
+    for index, row in enumerate(rows):
+        earlier = first.setdefault(said[row].tobytes(), row)
+        if earlier != row:
+            found.rows.append(index)
+            found.scores.append(1.0)
+            found.reasons.append(f"says the same as the pair of {names[earlier]}")
+    return found
 
 
 def below_floor(pairs: pl.DataFrame, teacher: Teacher) -> dict[str, dict[str, int]]:

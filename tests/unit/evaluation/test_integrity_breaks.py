@@ -1,9 +1,9 @@
 import pytest
 
+from foundry_pipeline.breaks import asserted_anachronisms
 from foundry_pipeline.declarations.sources import Character, EvaluationPrompt
 from foundry_pipeline.evaluation.integrity import (
     CAPS,
-    asserted_anachronisms,
     asserted_claims,
     claims_met,
     find_breaks,
@@ -142,15 +142,15 @@ def test_what_is_cut_off_or_leaks_costs_but_is_not_critical(madison):
 
 def test_anachronisms_count_when_asserted_not_when_disowned(madison):
     trap = asked("What do you think of the internet?", category="anachronism_trap")
-    assert asserted_anachronisms(madison, trap, "The internet is a great convenience to a free press.") == ["internet"]
+    assert asserted_anachronisms(madison, "The internet is a great convenience to a free press.") == ["internet"]
     disowned = "Of the internet you speak of I know nothing; the press I understand, and would leave it free."
-    assert asserted_anachronisms(madison, trap, disowned) == []
+    assert asserted_anachronisms(madison, disowned) == []
     assert kinds(madison, "The internet is a great convenience to the freedom of the press.", trap)["anachronism"]
 
 
 def test_years_after_his_death_are_anachronisms_and_sums_of_money_are_not(madison):
-    assert asserted_anachronisms(madison, asked(), "The road was finished in 1869 to general joy.") == ["1869"]
-    assert asserted_anachronisms(madison, asked(), "In 1787 it cost $1,900 and in 1836 it cost 2,050 dollars.") == []
+    assert asserted_anachronisms(madison, "The road was finished in 1869 to general joy.") == ["1869"]
+    assert asserted_anachronisms(madison, "In 1787 it cost $1,900 and in 1836 it cost 2,050 dollars.") == []
 
 
 def test_a_denied_claim_is_not_asserted():

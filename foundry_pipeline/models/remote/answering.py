@@ -1,0 +1,166 @@
+"""Answers of a remote model to a list of requests, through the response cache: what is stored is never asked again.
+
+    replies = answer_all(model, requests, cache=…, spending=…, run="…", progress=…, facts=facts)
+
+Each answer is stored the moment it arrives, under the hash of its own request; nothing depends on the order in which
+they come. Ends with every reply, or with one error that says what is missing and why.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.models.cache import ResponseCache
+from foundry_pipeline.models.money.ledger import reconcile
+from foundry_pipeline.models.money.prices import FREE, PICO, Usage, short_usd, usd
+from foundry_pipeline.models.money.spending import Spending
+from foundry_pipeline.models.remote.attempts import Asker, Job, Line
+from foundry_pipeline.models.remote.client import body_of, client_of, environment, request_identity, request_key
+from foundry_pipeline.models.remote.concurrency import Pool, requests_failed
+from foundry_pipeline.models.requests import ChatRequest, ModelRef, Reply
+
+
+def answer_all(
+    model: ModelRef,
+    requests: Sequence[ChatRequest],
+    *,
+    cache: ResponseCache,
+    spending: Spending,
+    run: str,
+    progress: Callable[..., None],
+    log: Callable[[str], None] = lambda text: None,
+    facts: dict[str, Any] | None = None,
+) -> list[Reply]:
+    """Replies in the order of the requests.
+
+    Raises FoundryError: RequestsFailed where some got no answer, BudgetReached at a cap, RunEnded where no request can
+    succeed (a refused key, an unknown model), UnknownPrice before anything is sent.
+    """
+    started = time.monotonic()
+    keys = [request_key(model, request) for request in requests]
+    stored = cache.find(sorted(set(keys)))
+    jobs = {
+        key: Job(request, key, body_of(model, request))
+        for key, request in reversed(list(zip(keys, requests, strict=True)))
+        if key not in stored
+    }
+    waiting = [jobs[key] for key in dict.fromkeys(keys) if key in jobs]
+    reused = sum(key in stored for key in keys)
+    uncertain = reconcile(spending.ledger, lambda key: paid_answer(cache, key))
+    if uncertain:
+        log(f"{uncertain} requests of killed processes may have been billed: `foundry costs` shows them as uncertain")
+    fresh: dict[str, Reply] = {}
+    retries = 0
+    if waiting:
+        fresh, retries = _ask(
+            model,
+            waiting,
+            cache=cache,
+            spending=spending,
+            run=run,
+            log=log,
+            progress=lambda count, **metrics: progress(
+                min(len(requests), reused + count), len(requests), from_cache=reused, **metrics
+            ),
+        )
+    found = cache.find(sorted(set(keys)))
+    if lost := [r.request_id for key, r in zip(keys, requests, strict=True) if key not in found]:
+        raise FoundryError(
+            f"{len(lost)} answers are not in the response cache",
+            where=str(cache.path),
+            mend="run the same command again",
+        )
+    replies = [
+        replace(found[key], request_id=request.request_id, request_hash=request_identity(model, request))
+        for key, request in zip(keys, requests, strict=True)
+    ]
+    progress(len(requests), len(requests), from_cache=reused)
+    if facts is not None:
+        own = [found[key] for key in dict.fromkeys(keys)]
+        paid = sum(reply.cost or 0 for reply in fresh.values())
+        seconds = time.monotonic() - started
+        facts |= {
+            "requests": len(requests),
+            "from_cache": reused,
+            "prompt_tokens": sum(r.prompt_tokens for r in own),
+            "completion_tokens": sum(r.completion_tokens for r in own),
+            "cache_read_tokens": sum(r.cache_read_tokens for r in own),
+            "cache_write_tokens": sum(r.cache_write_tokens for r in own),
+            "truncated": sum(r.finish_reason == "length" for r in replies),
+            "refused": sum(r.finish_reason == "refusal" for r in replies),
+            "without_usage": sum(r.cost is None for r in own),
+            "retries": retries,
+            "cost_usd": paid / PICO,
+            "cost_of_answers_usd": usd(sum(r.cost or 0 for r in own)),
+            "seconds": round(seconds, 3),
+            "requests_per_second": round(len(fresh) / seconds, 2) if fresh else None,
+            "environment": environment(model),
+        }
+    return replies
+
+
+def paid_answer(cache: ResponseCache, key: str) -> tuple[int | None, Usage] | None:
+    """What a stored answer cost, for a row of the ledger that a kill left open."""
+    reply = cache.get(key)
+    if reply is None:
+        return None
+    read, write = reply.cache_read_tokens, reply.cache_write_tokens
+    return reply.cost, Usage(reply.prompt_tokens - read - write, reply.completion_tokens, write, read)
+
+
+def _ask(
+    model: ModelRef,
+    jobs: Sequence[Job],
+    *,
+    cache: ResponseCache,
+    spending: Spending,
+    run: str,
+    log: Callable[[str], None],
+    progress: Callable[..., None],
+) -> tuple[dict[str, Reply], int]:
+    """Replies to the jobs by key, and how often something was asked again."""
+    remote = model.remote or {}
+    today = dt.datetime.now(dt.UTC).date()
+    # Before anything is sent: a model without a price is not asked at all.
+    prices = None if remote.get("free") else spending.prices()
+    rate = FREE if prices is None else prices.rate_for(model, today)
+    fresh: dict[str, Reply] = {}
+    began = time.monotonic()
+
+    def arrived(reply: Reply) -> None:
+        fresh[reply.request_hash] = reply
+        cost = sum(r.cost or 0 for r in fresh.values())
+        metrics: dict[str, Any] = {"per_second": round(len(fresh) / max(time.monotonic() - began, 1e-3), 2)}
+        if rate is not FREE:
+            metrics["usd"] = short_usd(cost)
+        if pool.failed:
+            metrics["failed"] = len(pool.failed)
+        progress(len(fresh), **metrics)
+
+    client = client_of(model)
+    try:
+        book = spending.ledger.book(asset=spending.asset, run=run, caps=spending.caps)
+        asker = Asker(model, client, cache=cache, book=book, rate=rate, line=Line(), log=log)
+        pool = Pool(asker, workers=int(remote.get("concurrency", 8)))
+        left = list(jobs)
+        if model.backend == "anthropic":
+            from foundry_pipeline.models.remote.anthropic_batches import BatchRun
+
+            cheaper = FREE if prices is None else prices.rate_for(model, today, batch=True)
+            batches = BatchRun(asker, pool, rate=cheaper, log=log)
+            # Also where `batch` has been turned off meanwhile: what a batch answers must not be asked beside it.
+            left = batches.resume(left, arrived)
+            if remote.get("batch"):
+                batches.run(left, arrived)
+                left = []
+        pool.run(left, arrived)
+    finally:
+        client.close()
+    if pool.failed or pool.early:
+        raise requests_failed(pool.failed, title=model.title, answered=len(fresh), asked=len(jobs), early=pool.early)
+    return fresh, asker.retries

@@ -1,0 +1,110 @@
+"""Where a remote model is, with which key it is asked, and what is kept out of everything that is written.
+
+    service_of(model)            # Service(provider="anthropic", base_url="https://api.anthropic.com", key=…, name="")
+    redact("401: bad key sk-…")  # → "401: bad key [key removed]"
+
+Keys are read from the environment when a client is made and nowhere else; they are part of no spec, no hash and no
+message. Whatever text comes from a server passes `redact` before it is shown or stored.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.models.requests import Backend, ModelRef
+
+KEYS: dict[Backend, str] = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+ADDRESSES: dict[Backend, str] = {"anthropic": "ANTHROPIC_BASE_URL", "openai": "OPENAI_BASE_URL"}
+DEFAULTS: dict[Backend, str] = {"anthropic": "https://api.anthropic.com", "openai": "https://api.openai.com/v1"}
+_SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY")
+# The shape of the providers' own keys, for one that is not in this environment.
+_KEY = re.compile(r"\bsk-[A-Za-z0-9_\-]{16,}")
+_REMOVED = "[key removed]"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A server to ask. `name` tells it apart from others in the response cache; empty for the provider's own."""
+
+    provider: Backend
+    base_url: str
+    name: str
+    key: str = field(repr=False)
+
+
+def address(model: ModelRef) -> str:
+    """Where the model is asked: the environment's address before the declared one before the provider's own."""
+    given = os.environ.get(ADDRESSES[model.backend], "").strip()
+    url = (given or (model.remote or {}).get("base_url") or DEFAULTS[model.backend]).rstrip("/")
+    try:
+        parts = urlsplit(url)
+        plain = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.username or parts.password)
+    except ValueError:
+        plain = False
+    if not plain or parts.query or parts.fragment:
+        raise FoundryError(
+            "this is no address of a server: http or https, a host, and neither user nor password is expected",
+            where=ADDRESSES[model.backend] if given else f"{model.title}, field `base_url`",
+            mend=f"export {ADDRESSES[model.backend]}=https://…  (keys go into {KEYS[model.backend]})",
+        )
+    return url
+
+
+def service_name(model: ModelRef) -> str:
+    """What identifies the server in hashes: nothing for the provider's own, a declared name, or the address.
+
+    So answers of a test server never stand in for those of the real one, while a server that moves keeps its answers
+    when its declaration gives it a name.
+    """
+    declared = str((model.remote or {}).get("service") or "")
+    if declared:
+        return declared
+    url = address(model)
+    return "" if url == DEFAULTS[model.backend] else url
+
+
+def fingerprint(model: ModelRef) -> dict[str, str]:
+    """For a stage's `external`: where its answers come from, where that is not the provider itself."""
+    name = service_name(model)
+    return {f"service of {model.path}": name} if name else {}
+
+
+def service_of(model: ModelRef) -> Service:
+    """The server with its key. Raises FoundryError where the provider's own server would be asked without a key."""
+    url, variable = address(model), KEYS[model.backend]
+    key = os.environ.get(variable, "").strip()
+    if not key and (model.backend == "anthropic" or url == DEFAULTS[model.backend]):
+        raise FoundryError(
+            f"no key for {model.title}: the environment has no {variable}",
+            where=url,
+            mend=f"export {variable}=…   # it is read from there only, and written nowhere",
+        )
+    if not all(33 <= ord(c) <= 126 for c in key):
+        # Sent as it is, it would come back inside the error of a header that cannot be written.
+        raise FoundryError(
+            "the key holds a space, a line break or another character that no key has",
+            where=variable,
+            mend=f"export {variable}=…   # the key alone, on one line",
+        )
+    return Service(model.backend, url, service_name(model), key or "not-needed")
+
+
+def redact(text: str) -> str:
+    """A text without any key that this process knows of, or that looks like one of the providers'."""
+    for name in _SECRETS:
+        secret = os.environ.get(name, "").strip()
+        if len(secret) >= 8:
+            text = text.replace(secret, _REMOVED)
+    return _KEY.sub(_REMOVED, text)
+
+
+def quiet_clients() -> None:
+    """Keep the SDKs from logging requests and headers, whatever their own log variables say."""
+    import logging
+
+    for name in ("anthropic", "openai", "httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,1 @@
+"""Teachers: who writes the chosen side of a pair."""
