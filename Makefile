@@ -51,3 +51,6 @@ report: setup
 
 bench: setup
 	python -m benchmarks.chain
+	python -m benchmarks.step
+	python -m benchmarks.generation
+	python -m benchmarks.data

@@ -8,6 +8,7 @@ from foundry_pipeline.chain.graph import load_chain
 from foundry_pipeline.defs.assets import chain_assets
 from foundry_pipeline.defs.automation import sensor, weekly_sources
 from foundry_pipeline.defs.checks import chain_checks
+from foundry_pipeline.defs.sources import drop_folder_sensor
 from foundry_pipeline.docs.blocks import load_blocks
 from foundry_pipeline.settings import load_settings
 
@@ -20,7 +21,7 @@ def build_definitions() -> dg.Definitions:
         assets=chain_assets(declarations, chain, load_blocks(settings.root, "assets")),
         asset_checks=chain_checks(declarations, chain),
         schedules=[weekly_sources(dg.AssetSelection.groups("sources"))],
-        sensors=[sensor()],
+        sensors=[s for s in (sensor(), drop_folder_sensor(declarations, chain)) if s is not None],
         resources={"pipes": dg.PipesSubprocessClient()},
         # One process: sixty small assets take seconds here and minutes in a process each.
         executor=dg.in_process_executor,

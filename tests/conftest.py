@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.once import made_once
 from tests.project import Project, make_project
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,7 +45,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
     Tests that use it may look and run commands that change nothing; one that damages things copies it first.
     """
-    project = make_project(tmp_path_factory.mktemp("built") / "project")
-    done = project.materialize("*keeper_first_eval")
-    assert done.returncode == 0, done.stdout[-6000:]
-    return project
+
+    def make(folder: Path) -> None:
+        done = make_project(folder).materialize("*keeper_first_eval")
+        assert done.returncode == 0, done.stdout[-6000:]
+
+    return Project(made_once(tmp_path_factory, "built", make))

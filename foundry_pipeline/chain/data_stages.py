@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from foundry_pipeline.chain.model_stages import base_asset, dense_dir, generate_in_child
+from foundry_pipeline.chain.frames import held_out_texts, payload_folder, read_frame, suite_texts
 from foundry_pipeline.chain.stage import BuildContext, Built, Stage
+from foundry_pipeline.chain.student_stages import (
+    BASE,
+    student_asset,
+    student_demand,
+    student_stage,
+    wanted_responses,
+)
+from foundry_pipeline.chain.teacher_stages import introspection_stage, teacher_stage
 from foundry_pipeline.corpus.cleaning import clean_frame
-from foundry_pipeline.corpus.connectors import read_source, source_fingerprint
+from foundry_pipeline.corpus.connectors import MODULES as CONNECTORS
+from foundry_pipeline.corpus.connectors import read_all, source_fingerprint
+from foundry_pipeline.corpus.formats import invisible
+from foundry_pipeline.corpus.near_duplicates import link_duplicates
 from foundry_pipeline.corpus.passages import cut_passages
+from foundry_pipeline.corpus.snapshot import snapshot_folder
+from foundry_pipeline.corpus.transcriptions import compare_documents, differences_frame
 from foundry_pipeline.datasets.content import write_dataset
-from foundry_pipeline.datasets.recipes import build_dataset, scaled, selection_order
+from foundry_pipeline.datasets.recipes import build_dataset
 from foundry_pipeline.declarations import CharacterFiles, Declarations
-from foundry_pipeline.declarations.assets import Dataset, Sampling
+from foundry_pipeline.declarations.assets import Dataset
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.lineage.store import Artifact
-from foundry_pipeline.models.requests import ModelRef
 from foundry_pipeline.pairs.candidates import candidate_pairs
+from foundry_pipeline.pairs.filters import MODULES as FILTER_MODULES
 from foundry_pipeline.pairs.filters import apply_filters
-from foundry_pipeline.pairs.student import student_answers, student_requests
-from foundry_pipeline.pairs.teacher import primary_source_responses, prompts_frame
+from foundry_pipeline.pairs.voice_targeted import report as voice_report
+from foundry_pipeline.pairs.voice_targeted import targeted_shares
+from foundry_pipeline.textcolumns import MODULES as TEXT_MODULES
 
+# Modules that make passages of documents.
+CUTTING = ("corpus.cleaning", "corpus.passages", "corpus.near_duplicates", "corpus.transcriptions", "textstats")
 # Modules that decide which pairs pass.
-FILTERING = ("pairs.filters", "pairs.candidates", "pairs.duplicates", "pairs.overlap", "textstats")
-
-
-def _payload(ctx: BuildContext) -> Path:
-    folder = ctx.work / "payload"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def read_frame(artifact: Artifact, name: str) -> pl.DataFrame:
-    return pl.read_parquet(artifact.payload / f"{name}.parquet")
+FILTERING = tuple(m.removeprefix("foundry_pipeline.") for m in FILTER_MODULES)
+# Modules that put a dataset together from them.
+ASSEMBLY = ("datasets.recipes", "datasets.mixture", "datasets.dialogues", "datasets.content")
 
 
 # -- sources and passages ------------------------------------------------------------------------------------------
@@ -48,19 +53,22 @@ def build_sources(ctx: BuildContext, *, files: CharacterFiles) -> Built:
     rows: list[dict[str, Any]] = []
     held_out = set(files.character.held_out_documents)
     for manifest in files.manifests.values():
-        for document in read_source(manifest, base=files.folder / "manifests"):
+        snapshots = snapshot_folder(ctx.settings.store, files.character.character)
+        for document in read_all(manifest, base=files.folder / "manifests", snapshots=snapshots):
             rows.append(
                 {
                     "document_id": document.document_id,
                     "source": manifest.source,
-                    "role": manifest.role,
-                    "author": manifest.author,
+                    "role": document.role,
+                    "author": document.author,
                     "title": document.title,
                     "date": document.date,
                     "url": document.url,
                     "license": manifest.license,
                     "raw": document.raw,
                     "raw_sha256": document.raw_sha256,
+                    "variant_of": document.variant_of,
+                    "remarks": document.remarks,
                     "held_out": document.document_id in held_out,
                 }
             )
@@ -70,125 +78,61 @@ def build_sources(ctx: BuildContext, *, files: CharacterFiles) -> Built:
             where=f"sources/{files.character.character}/character.yaml, field `held_out_documents`",
             mend=f"name one of: {', '.join(sorted(row['document_id'] for row in rows))}",
         )
-    payload = _payload(ctx)
-    frame = pl.DataFrame(rows).sort("document_id")
+    _one_source_each(rows)
+    payload = payload_folder(ctx)
+    read = pl.DataFrame(rows).sort("document_id")
+    frame, variants = read.filter(pl.col("variant_of") == ""), read.filter(pl.col("variant_of") != "")
     frame.write_parquet(payload / "documents.parquet")
-    return Built(payload, {"documents": frame.height, "words": int(frame["raw"].str.split(" ").list.len().sum())})
+    variants.write_parquet(payload / "variants.parquet")
+    facts: dict[str, Any] = {
+        "documents": frame.height,
+        "words": int(frame["raw"].str.split(" ").list.len().sum()),
+        "roles": dict(sorted(frame["role"].value_counts().iter_rows())),
+    }
+    if variants.height:
+        facts["variants"] = [f"{r['document_id']} of {r['variant_of']}" for r in variants.iter_rows(named=True)]
+    if unseen := {r["document_id"]: found for r in frame.iter_rows(named=True) if (found := invisible(r["raw"]))}:
+        facts["invisible_characters"] = unseen
+    return Built(payload, facts)
 
 
-def _external_sources(files: CharacterFiles) -> dict[str, str]:
-    return {m.source: source_fingerprint(m, files.folder / "manifests") for m in files.manifests.values()}
+def _one_source_each(rows: list[dict[str, Any]]) -> None:
+    home: dict[str, str] = {}
+    for row in rows:
+        if home.setdefault(row["document_id"], row["source"]) != row["source"]:
+            raise FoundryError(
+                f"the sources `{home[row['document_id']]}` and `{row['source']}` both have a document `{row['document_id']}`",
+                where=f"manifest `{row['source']}`, field `document_id`",
+                mend="put the source into the pattern, e.g. `letters_{stem}`",
+            )
+
+
+def _external_sources(files: CharacterFiles, store: Path) -> dict[str, str]:
+    base, snapshots = files.folder / "manifests", snapshot_folder(store, files.character.character)
+    return {m.source: source_fingerprint(m, base, snapshots=snapshots) for m in files.manifests.values()}
 
 
 def build_passages(ctx: BuildContext, *, files: CharacterFiles, sources: str) -> Built:
-    documents, changes = clean_frame(list(files.manifests.values()), read_frame(ctx.inputs[sources], "documents"))
-    passages = cut_passages(documents)
-    payload = _payload(ctx)
+    read = ctx.inputs[sources]
+    documents, changes = clean_frame(list(files.manifests.values()), read_frame(read, "documents"))
+    linked = link_duplicates(cut_passages(documents), priority={m.source: m.priority for m in files.manifests.values()})
+    compared = compare_documents(documents, read_frame(read, "variants"), linked.passages, linked.links)
+    payload = payload_folder(ctx)
     documents.write_parquet(payload / "documents.parquet")
     changes.write_parquet(payload / "changes.parquet")
-    passages.write_parquet(payload / "passages.parquet")
-    return Built(payload, {"passages": passages.height, "changes": changes.height})
-
-
-def training_passages(passages: pl.DataFrame) -> pl.DataFrame:
-    """The character's own passages that a pair may be made from: not another's, not held out."""
-    return passages.filter((pl.col("role") == "primary") & ~pl.col("held_out"))
+    linked.passages.write_parquet(payload / "passages.parquet")
+    linked.links.write_parquet(payload / "links.parquet")
+    differences_frame(compared).write_parquet(payload / "differences.parquet")
+    facts: dict[str, Any] = {"passages": linked.passages.height, "changes": changes.height, **linked.counts}
+    if compared:
+        facts["same text twice"] = [
+            f"{c.document_a} and {c.document_b}: {c.equal:.1%} of words equal, {len(c.differences)} differences"
+            for c in compared
+        ]
+    return Built(payload, facts)
 
 
 # -- pairs ---------------------------------------------------------------------------------------------------------
-
-
-def build_teacher(ctx: BuildContext, *, files: CharacterFiles, teacher: Any, passages: str, threads: int) -> Built:
-    from foundry_pipeline.corpus.retrieval import Retriever
-
-    if teacher.kind != "primary_source":
-        raise FoundryError(
-            f"the teacher `{teacher.kind}` is declared but not built yet",
-            where="assets/profiles/, field `teacher.kind`",
-            mend="set `kind: primary_source`, or use the profile `laptop`",
-        )
-    own = training_passages(read_frame(ctx.inputs[passages], "passages"))
-    prompts = prompts_frame(files.training_prompts)
-    retriever = Retriever(own, threads=threads)
-    responses, drops = primary_source_responses(prompts, own, retriever, teacher, files.character)
-    payload = _payload(ctx)
-    responses.write_parquet(payload / "responses.parquet")
-    drops.write_parquet(payload / "drops.parquet")
-    return Built(
-        payload, {"prompts": len(files.training_prompts), "answered": responses.height, "dropped": drops.height}
-    )
-
-
-def student_demand(
-    datasets: Mapping[str, Dataset], student: str, *, size_factor: float, overdraw: float
-) -> dict[str, int]:
-    """Origin → how many prompts a student is asked: the most that one recipe wants of it, and some for the filters.
-
-    A student that a recipe draws a whole dataset's rejected answers from is asked whatever that dataset is made of.
-    """
-
-    def origins(name: str) -> set[str]:
-        parts = datasets[name].parts
-        inner = {o for p in parts if p.dataset for o in origins(p.dataset)}
-        return inner | {p.origin for p in parts if p.origin}
-
-    most: dict[str, int] = {}
-    asked: set[str] = set()
-    for name, dataset in datasets.items():
-        for part in dataset.parts:
-            if part.origin is not None and part.pairs is not None:
-                rows = scaled(part.pairs, size_factor) * part.rows_per_item
-                most[part.origin] = max(most.get(part.origin, 0), rows)
-                if student in part.students:
-                    asked.add(part.origin)
-            elif part.rejected_from == student:
-                asked |= origins(part.dataset or name)
-    return {origin: math.ceil(most[origin] * overdraw) for origin in sorted(asked)}
-
-
-def wanted_responses(responses: pl.DataFrame, wanted: dict[str, int], floors: dict[str, int]) -> pl.DataFrame:
-    """The teacher's responses that students are asked about: so many of each origin, every student the same ones."""
-    ordered = responses.with_columns(pair_id=pl.col("teacher_request_hash"))
-    parts = [
-        selection_order(ordered.filter(pl.col("origin") == origin), floors).head(count).drop("pair_id")
-        for origin, count in wanted.items()
-    ]
-    return pl.concat(parts) if parts else responses.clear()
-
-
-def build_student(
-    ctx: BuildContext,
-    *,
-    student: str,
-    teacher: str,
-    base: str,
-    adapter: str | None,
-    start: str | None,
-    sampling: dict[str, Any],
-    wanted: dict[str, int],
-    floors: dict[str, int],
-    threads: int,
-    group: int,
-    precision: str,
-) -> Built:
-    responses = wanted_responses(read_frame(ctx.inputs[teacher], "responses"), wanted, floors)
-    requests = student_requests(responses, Sampling.model_validate(sampling))
-    if adapter is None:
-        art = ctx.inputs[base]
-        gguf = art.payload / "base.gguf"
-        model = ModelRef("llama_cpp", str(gguf), art.manifest["files"][gguf.name], None, None, "base")
-    else:
-        art, lora = ctx.inputs[start or base], ctx.inputs[adapter]
-        model = ModelRef(
-            "transformers", str(dense_dir(art)), art.content_hash, str(lora.payload), lora.content_hash, adapter
-        )
-    replies, facts = generate_in_child(
-        ctx, model, requests, folder="students", threads=threads, group=group, precision=precision
-    )
-    frame, counts = student_answers(replies, student=student)
-    payload = _payload(ctx)
-    frame.write_parquet(payload / "responses.parquet")
-    return Built(payload, {**facts, **counts})
 
 
 def build_candidates(
@@ -202,17 +146,9 @@ def build_candidates(
 ) -> Built:
     responses = wanted_responses(read_frame(ctx.inputs[teacher], "responses"), wanted, floors)
     frame = candidate_pairs(responses, read_frame(ctx.inputs[student], "responses"), files.character)
-    payload = _payload(ctx)
+    payload = payload_folder(ctx)
     frame.write_parquet(payload / "pairs.parquet")
     return Built(payload, {"pairs": frame.height})
-
-
-def suite_texts(files: CharacterFiles) -> list[str]:
-    return [p.text for p in files.suite.prompts]
-
-
-def held_out_texts(passages: pl.DataFrame) -> list[str]:
-    return passages.filter(pl.col("held_out"))["text"].to_list()
 
 
 def build_filtered(ctx: BuildContext, *, files: CharacterFiles, filters: Any, candidates: str, passages: str) -> Built:
@@ -223,7 +159,7 @@ def build_filtered(ctx: BuildContext, *, files: CharacterFiles, filters: Any, ca
         held_out_texts=held_out_texts(read_frame(ctx.inputs[passages], "passages")),
         character=files.character,
     )
-    payload = _payload(ctx)
+    payload = payload_folder(ctx)
     kept.write_parquet(payload / "pairs.parquet")
     dropped.write_parquet(payload / "dropped.parquet")
     return Built(payload, {"kept": kept.height, "dropped": dropped.height})
@@ -242,6 +178,7 @@ def build_dataset_version(
     passages: str,
     students: dict[str, str],
     parents: tuple[str, ...],
+    introspection: str | None,
 ) -> Built:
     frame, facts = build_dataset(
         dataset,
@@ -251,14 +188,25 @@ def build_dataset_version(
         other_students={run: read_frame(ctx.inputs[asset], "responses") for run, asset in students.items()},
         datasets={name: read_frame(ctx.inputs[name], "pairs") for name in parents},
         passages=read_frame(ctx.inputs[passages], "passages"),
+        introspection=read_frame(ctx.inputs[introspection], "pairs") if introspection else None,
     )
-    payload = _payload(ctx)
+    if dataset.method == "preference":
+        rows = [r for doc in files.reported for r in doc.pairs if _asset_of(files, r.get("dataset")) == dataset.dataset]
+        shares = targeted_shares(dataset.parts, facts["parts"])
+        facts["voice_targeting"] = voice_report(frame, shares, rows)
+    else:
+        facts["introspection_from"] = "generated" if introspection else "the character's own passages"
+    payload = payload_folder(ctx)
     content_hash = write_dataset(frame, payload)
     return Built(payload, facts, content_hash=content_hash)
 
 
-def data_stages(d: Declarations, character: str) -> list[Stage]:
-    """Stages from sources to datasets of one character."""
+def _asset_of(files: CharacterFiles, version: object) -> str:
+    return f"{files.character.character}_dataset_{version}"
+
+
+def data_stages(d: Declarations, character: str, store: Path) -> list[Stage]:
+    """Stages from sources to datasets of one character; what was fetched for it lies below `store`."""
     files, profile = d.characters[character], d.profile
     sources, passages = f"{character}_sources", f"{character}_passages"
     teacher, student = f"{character}_teacher_responses", f"{character}_student_responses"
@@ -269,80 +217,45 @@ def data_stages(d: Declarations, character: str) -> list[Stage]:
     mine = {n: s for n, s in d.datasets.items() if s.character == character}
     floors: dict[str, int] = {str(c): n for c, n in sorted(profile.teacher.serves.items())}
 
-    def demand(student: str) -> dict[str, Any]:
-        wanted = student_demand(mine, student, size_factor=profile.size_factor, overdraw=profile.overdraw)
-        return {"wanted": wanted, "floors": floors}
-
-    generation: dict[str, Any] = {
-        "sampling": profile.student_sampling.model_dump(mode="json"),
-        "threads": profile.threads,
-        "group": profile.generation_group,
-        "precision": profile.precision,
-    }
-    generation_code = (
-        "foundry_pipeline.pairs.student",
-        "foundry_pipeline.models.generate",
-        "foundry_pipeline.models.requests",
-    )
-    base = base_asset(d.base_model(profile.student))
+    introspection = introspection_stage(d, character, passages, mine)
+    # With introspection of their own, supervised datasets take no pair, so no student is asked for them.
+    paired = {n: s for n, s in mine.items() if introspection is None or s.method != "sft"}
+    wanted = student_demand(paired, BASE, size_factor=profile.size_factor, overdraw=profile.overdraw)
+    demand: dict[str, Any] = {"wanted": wanted, "floors": floors}
     stages = [
         Stage(
             sources,
             "sources",
             (),
             {"manifests": manifests, "held_out": sorted(files.character.held_out_documents)},
-            ("foundry_pipeline.corpus.connectors",),
+            CONNECTORS,
             partial(build_sources, files=files),
             character,
-            external=partial(_external_sources, files),
+            external=partial(_external_sources, files, store),
         ),
         Stage(
             passages,
             "passages",
             (sources,),
-            {m.source: [r.model_dump(mode="json") for r in m.cleaning] for m in files.manifests.values()},
-            ("foundry_pipeline.corpus.cleaning", "foundry_pipeline.corpus.passages", "foundry_pipeline.textstats"),
+            {
+                "cleaning": {
+                    m.source: [r.model_dump(mode="json") for r in m.cleaning] for m in files.manifests.values()
+                },
+                "priority": {m.source: m.priority for m in files.manifests.values()},
+            },
+            tuple(f"foundry_pipeline.{m}" for m in CUTTING),
             partial(build_passages, files=files, sources=sources),
             character,
         ),
-        Stage(
-            teacher,
-            "teacher_responses",
-            (passages,),
-            {
-                "teacher": profile.teacher.model_dump(mode="json"),
-                "prompts": [p.model_dump(mode="json") for p in files.training_prompts],
-                "character": who,
-            },
-            ("foundry_pipeline.pairs.teacher", "foundry_pipeline.corpus.retrieval", "foundry_pipeline.textstats"),
-            partial(build_teacher, files=files, teacher=profile.teacher, passages=passages, threads=profile.threads),
-            character,
-        ),
-        Stage(
-            student,
-            "student_responses",
-            (teacher, base),
-            {"student": "base", **generation, **demand("base")},
-            (*generation_code, "foundry_pipeline.models.llama_backend"),
-            partial(
-                build_student,
-                student="base",
-                teacher=teacher,
-                base=base,
-                adapter=None,
-                start=None,
-                **generation,
-                **demand("base"),
-            ),
-            character,
-        ),
+        teacher_stage(d, character, passages),
+        student_stage(d, character, BASE, paired),
         Stage(
             candidates,
             "candidate_pairs",
             (teacher, student),
-            {"character": who, **demand("base")},
-            ("foundry_pipeline.pairs.candidates", "foundry_pipeline.textstats"),
-            partial(build_candidates, files=files, teacher=teacher, student=student, **demand("base")),
+            {"character": who, **demand},
+            ("foundry_pipeline.pairs.candidates", *TEXT_MODULES),
+            partial(build_candidates, files=files, teacher=teacher, student=student, **demand),
             character,
         ),
         Stage(
@@ -355,41 +268,24 @@ def data_stages(d: Declarations, character: str) -> list[Stage]:
             character,
         ),
     ]
+    if introspection is not None:
+        stages.append(introspection)
     students: dict[str, str] = {}
     for name, dataset in mine.items():
         runs = {r for p in dataset.parts for r in (*p.students, p.rejected_from) if r and r != "base"}
         for run in sorted(runs - students.keys()):
-            students[run] = f"{character}_student_responses_{run.removeprefix(character + '_')}"
-            start_from = d.runs[run].start_from
-            start = f"{start_from}_merged" if start_from else base_asset(d.base_model(d.runs[run].base))
-            adapter = f"{run}_adapter"
-            stages.append(
-                Stage(
-                    students[run],
-                    "student_responses",
-                    tuple(dict.fromkeys((teacher, start, adapter))),
-                    {"student": "adapter", **generation, **demand(run)},
-                    (*generation_code, "foundry_pipeline.models.hf_backend"),
-                    partial(
-                        build_student,
-                        student=run,
-                        teacher=teacher,
-                        base=base,
-                        adapter=adapter,
-                        start=start,
-                        **generation,
-                        **demand(run),
-                    ),
-                    character,
-                )
-            )
+            students[run] = student_asset(character, run)
+            stages.append(student_stage(d, character, run, paired))
         parents = tuple(sorted({p.dataset for p in dataset.parts if p.dataset}))
         needed = {run: students[run] for run in sorted(runs)}
+        reflected = introspection.name if introspection is not None and dataset.method == "sft" else None
+        deciding = [*FILTERING, *ASSEMBLY]
+        deciding += ["pairs.introspection"] if reflected else []
         stages.append(
             Stage(
                 name,
                 "dataset",
-                tuple(dict.fromkeys((filtered, passages, *parents, *needed.values()))),
+                tuple(dict.fromkeys(i for i in (filtered, passages, *parents, *needed.values(), reflected) if i)),
                 {
                     "parts": [p.model_dump(mode="json") for p in dataset.parts],
                     "method": dataset.method,
@@ -398,7 +294,7 @@ def data_stages(d: Declarations, character: str) -> list[Stage]:
                     "floors": floors,
                     "character": who,
                 },
-                tuple(f"foundry_pipeline.{m}" for m in (*FILTERING, "datasets.recipes", "datasets.content")),
+                tuple(f"foundry_pipeline.{m}" for m in deciding),
                 partial(
                     build_dataset_version,
                     dataset=dataset,
@@ -408,6 +304,7 @@ def data_stages(d: Declarations, character: str) -> list[Stage]:
                     passages=passages,
                     students=needed,
                     parents=parents,
+                    introspection=reflected,
                 ),
                 character,
                 shown={"recipe": dataset.model_dump(mode="json")},

@@ -72,6 +72,10 @@ class Chain:
             self._external[stage.name] = stage.external()
         return self._external[stage.name]
 
+    def forget(self, name: str) -> None:
+        """Read a stage's fingerprints of what lies outside anew: its sources have just been asked, or its files changed."""
+        self._external.pop(name, None)
+
     def resolve(self, name: str, memo: dict[str, Resolved] | None = None) -> Resolved:
         """Look a stage up by hash, its inputs first. Opens no artifact and builds nothing."""
         memo = {} if memo is None else memo
@@ -85,8 +89,11 @@ class Chain:
         if missing:
             found = Resolved(stage, None, None, missing)
         else:
-            input_hash = self._input_hash(stage, upstream)
-            found = Resolved(stage, input_hash, self.store.record(input_hash))
+            try:
+                input_hash = self._input_hash(stage, upstream)
+                found = Resolved(stage, input_hash, self.store.record(input_hash))
+            except MissingArtifact:  # what it reads from outside has never been fetched
+                found = Resolved(stage, None, None, (name,))
         memo[name] = found
         return found
 
@@ -131,6 +138,8 @@ class Chain:
         stage = self.stages[name]
         memo: dict[str, Resolved] = {}
         found = self.resolve(name, memo)
+        if found.missing == (name,):
+            self.external(stage)  # raises what says which source was not fetched, and the command that does it
         if found.missing:
             raise MissingArtifact(
                 f"{name} cannot be built: {', '.join(found.missing)} is not there for the present declarations",
@@ -157,7 +166,7 @@ class Chain:
                 artifact = self.store.open(record.content_hash, name=name)
                 return Materialized(stage, artifact, record, reused=True, seconds=0.0)
             work = self.store.work(input_hash)
-            built = stage.build(BuildContext(self.settings, self.store, inputs, work, run_script, log))
+            built = stage.build(BuildContext(self.settings, self.store, inputs, work, run_script, log, name))
             seconds = time.monotonic() - started
             fields = {
                 "name": name,

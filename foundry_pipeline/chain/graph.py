@@ -22,7 +22,7 @@ def build_chain(d: Declarations, settings: Settings) -> Chain:
     """Derive the graph; raises DeclarationError when two declarations give the same asset name."""
     stages = [base_stage(d, model) for model in sorted(set(d.profile.bases.values()))]
     for character in d.characters:
-        stages += data_stages(d, character)
+        stages += data_stages(d, character, settings.store)
     for run in d.runs.values():
         stages += [*adapter_stages(d, run), eval_stage(d, run)]
     named = {s.name: s for s in stages}

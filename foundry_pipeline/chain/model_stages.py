@@ -15,6 +15,7 @@ from foundry_pipeline.chain.gate import require_verdict
 from foundry_pipeline.chain.stage import BuildContext, Built, Stage
 from foundry_pipeline.declarations import CharacterFiles, Declarations
 from foundry_pipeline.declarations.assets import Evaluation, HubModel, Profile, PypiModel, Run
+from foundry_pipeline.declarations.common import Order
 from foundry_pipeline.lineage.hashing import file_hash
 from foundry_pipeline.lineage.store import Artifact
 from foundry_pipeline.models.base import pypi_file
@@ -55,7 +56,7 @@ def base_stage(d: Declarations, name: str) -> Stage:
     )
 
 
-def build_adapter(ctx: BuildContext, *, run: Run, profile: Profile, start: str) -> Built:
+def build_adapter(ctx: BuildContext, *, run: Run, profile: Profile, start: str, order: Order) -> Built:
     base, data = ctx.inputs[start], ctx.inputs[run.dataset]
     spec = training_spec(
         run,
@@ -64,6 +65,7 @@ def build_adapter(ctx: BuildContext, *, run: Run, profile: Profile, start: str) 
         base_hash=base.content_hash,
         dataset_parquet=data.payload / "pairs.parquet",
         dataset_hash=data.content_hash,
+        order=order,
     )
     result, facts = ctx.script(TRAINER, spec)
     return Built(result, facts)
@@ -91,14 +93,38 @@ def adapter_stages(d: Declarations, run: Run) -> list[Stage]:
     shown["base_title"] = d.profile.models[d.base_model(run.base)].title
     adapter, merged, gguf = f"{run.run}_adapter", f"{run.run}_merged", f"{run.run}_gguf"
     evaluation = d.evaluations[run.evaluation]
+    order = d.datasets[run.dataset].order
     return [
         Stage(
             name=adapter,
             kind="adapter",
             inputs=(start, run.dataset),
-            declaration={**values, "seed": run.seed, "threads": d.profile.threads},
-            code=tuple(f"foundry_pipeline.training.{m}" for m in ("train", "trainers", "tokens", "plan", "machine")),
-            build=partial(build_adapter, run=run, profile=d.profile, start=start),
+            declaration={
+                **values,
+                "seed": run.seed,
+                "threads": d.profile.threads,
+                # A dataset's hash is over its rows, whatever their order; a declared order is the training's matter.
+                **({} if order == "shuffle" else {"order": order}),
+            },
+            code=tuple(
+                f"foundry_pipeline.training.{m}"
+                for m in (
+                    "train",
+                    "adapters",
+                    "loop",
+                    "team",
+                    "tokens",
+                    "curriculum",
+                    "plan",
+                    "machine",
+                    "preference.layout",
+                    "preference.attention",
+                    "preference.vocabulary",
+                    "preference.losses",
+                    "preference.step",
+                )
+            ),
+            build=partial(build_adapter, run=run, profile=d.profile, start=start, order=order),
             gate=partial(adapter_gate, d, run.dataset),
             character=run.character,
             shown=shown,
@@ -242,6 +268,8 @@ def generate_in_child(
 ) -> tuple[list[Any], dict[str, Any]]:
     """Answers to the requests, in their order, through the generation script and the response cache."""
     from foundry_pipeline.models.generate import read_replies, request_lines
+    from foundry_pipeline.models.money.spending import spending_spec
+    from foundry_pipeline.models.requests import REMOTE
 
     work = ctx.work / f"generate-{folder}"
     work.mkdir(parents=True, exist_ok=True)
@@ -256,6 +284,7 @@ def generate_in_child(
             "group_size": group,
             "threads": threads,
             "precision": precision,
+            **({"money": spending_spec(ctx.settings, ctx.name)} if model.backend in REMOTE else {}),
         },
         folder=work.name,
     )
@@ -293,6 +322,7 @@ def responses_stage(d: Declarations, run: Run, evaluation: Evaluation, *, base: 
             "foundry_pipeline.models.requests",
             "foundry_pipeline.models.hf_backend",
             "foundry_pipeline.models.llama_backend",
+            "foundry_pipeline.models.llama_sampling",
         ),
         build=partial(build_responses, run=run.run, start=start, base=base, files=files, evaluation=evaluation, **how),
         character=run.character,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from foundry_pipeline.launch import ScriptRunner, read_json
 from foundry_pipeline.lineage.store import Artifact, Store
+from foundry_pipeline.models.requests import ChatRequest, ModelRef
 from foundry_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ Kind = Literal[
     "passages",
     "teacher_responses",
     "student_responses",
+    "introspection",
     "candidate_pairs",
     "filtered_pairs",
     "dataset",
@@ -38,8 +40,25 @@ Kind = Literal[
 
 
 @dataclass(frozen=True)
+class Demand:
+    """How much a stage will ask of a remote model, as far as the declarations tell: for an estimate of its cost.
+
+    `requests` counts all of them; `prompt_bytes` (UTF-8, system blocks included) and `answer_tokens` are per request,
+    `answer_tokens` being the bound `max_tokens`.
+    """
+
+    model: ModelRef
+    requests: int
+    prompt_bytes: int
+    answer_tokens: int
+
+
+@dataclass(frozen=True)
 class BuildContext:
-    """What a build function may use: its inputs (verified), a resumable work folder, a way to start scripts."""
+    """What a build function may use: its inputs (verified), a resumable work folder, a way to start scripts.
+
+    `name` is the asset that is being built: what is paid on the way is booked on it.
+    """
 
     settings: Settings
     store: Store
@@ -47,6 +66,7 @@ class BuildContext:
     work: Path
     run_script: ScriptRunner
     log: Callable[[str], None]
+    name: str = ""
 
     def script(self, module: str, spec: Mapping[str, Any], folder: str = "") -> tuple[Path, dict[str, Any]]:
         """Run a script in this stage's work folder (or one below it); its result folder and its facts."""
@@ -73,6 +93,10 @@ class Stage:
 
     `gate` is called with the verified inputs before the index is even looked at: training refuses a dataset without
     a passed verdict also when its adapter has been built before.
+
+    A stage that asks a remote model says so, for `foundry estimate`: `requests` gives model and requests from the
+    opened inputs, and `demand` how many the declarations call for, where the inputs are not there yet or where later
+    requests depend on earlier answers. Both stay None for a stage that asks nobody, or a local model.
     """
 
     name: str
@@ -85,3 +109,5 @@ class Stage:
     external: Callable[[], dict[str, str]] = dict
     gate: Callable[[Chain, Mapping[str, Artifact]], None] | None = None
     shown: dict[str, Any] = field(default_factory=dict)
+    requests: Callable[[Mapping[str, Artifact]], tuple[ModelRef, list[ChatRequest]]] | None = None
+    demand: Callable[[], Demand] | None = None

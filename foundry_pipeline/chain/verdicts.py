@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from foundry_pipeline.chain.data_stages import held_out_texts, read_frame, suite_texts
 from foundry_pipeline.chain.engine import Chain
+from foundry_pipeline.chain.frames import held_out_texts, read_frame, suite_texts
 from foundry_pipeline.chain.gate import read_verdict, write_verdict
 from foundry_pipeline.datasets.content import read_dataset
 from foundry_pipeline.datasets.expectations import build_suite, check_dataset, suite_hash

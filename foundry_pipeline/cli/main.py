@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foundry_pipeline.cli import show
+from foundry_pipeline.cli import datasets, money, pairs, show, sources
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.settings import load_settings
 
@@ -155,6 +155,12 @@ def repair(
 
     for text in set_aside(target):
         show.line(text)
+
+
+datasets.register(app)
+money.register(app)
+app.add_typer(sources.app, name="sources")
+app.add_typer(pairs.app, name="pairs")
 
 
 def main() -> None:

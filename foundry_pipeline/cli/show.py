@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 
-def _console() -> Console:
+def console() -> Console:
     # A pipe has no width of its own: tables must not be cut to 80 columns there.
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 220, highlight=False, soft_wrap=False)
 
@@ -60,7 +60,7 @@ def summary_table(summary: dict[str, Any]) -> None:
             _number(m.get("nats_per_token_in_context"), 3),
             str(m["longest_overlap"]["max_words"]),
         )
-    _console().print(table)
+    console().print(table)
 
 
 def scores_table(rows: list[dict[str, Any]]) -> None:
@@ -89,7 +89,7 @@ def scores_table(rows: list[dict[str, Any]]) -> None:
             _number(r["nats_per_token"], 3),
             f"{r['dataset']} {r['dataset_hash'][:8]}",
         )
-    _console().print(table)
+    console().print(table)
 
 
 def reported_table(rows: list[dict[str, Any]]) -> None:
@@ -108,7 +108,7 @@ def reported_table(rows: list[dict[str, Any]]) -> None:
             _number(r["corrected"]),
             str(r["date"]),
         )
-    _console().print(table)
+    console().print(table)
 
 
 def status_table(rows: list[dict[str, Any]]) -> None:
@@ -117,8 +117,10 @@ def status_table(rows: list[dict[str, Any]]) -> None:
         table.add_column(head, no_wrap=True)
     for r in rows:
         missing = f"waits for {', '.join(r['missing'][:3])}" if r["missing"] else "not built"
+        if r["missing"] == [r["asset"]]:
+            missing = "waits for `foundry sources refresh`"
         table.add_row(r["asset"], r["kind"], r["content"][:16] if r["built"] else missing)
-    _console().print(table)
+    console().print(table)
 
 
 def forward_table(rows: list[dict[str, Any]]) -> None:
@@ -135,7 +137,7 @@ def forward_table(rows: list[dict[str, Any]]) -> None:
             str(r["pairs_touched"]),
             r["dataset"],
         )
-    _console().print(table)
+    console().print(table)
 
 
 def trace_tree(way: dict[str, Any], pairs: int) -> None:
@@ -177,7 +179,7 @@ def trace_tree(way: dict[str, Any], pairs: int) -> None:
                 f"{document['document_id']}  {document['raw_sha256']}  {document['date']}  {used} passages  {document['url']}"
             )
         )
-    _console().print(root, soft_wrap=True)
+    console().print(root, soft_wrap=True)
 
 
 def doctor_table(found: dict[str, Any]) -> None:
@@ -189,4 +191,4 @@ def doctor_table(found: dict[str, Any]) -> None:
             ("ok  " if item["ok"] else "MEND") + f"  {item['what']}",
             escape(item["found"] + (f"\nmend: {item['mend']}" if item.get("mend") else "")),
         )
-    _console().print(table)
+    console().print(table)

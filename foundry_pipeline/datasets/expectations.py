@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from foundry_pipeline import textstats
+from foundry_pipeline import textcolumns
 from foundry_pipeline.datasets.content import dataset_hash
-from foundry_pipeline.datasets.recipes import recipe_size
+from foundry_pipeline.datasets.flags import pair_flags
+from foundry_pipeline.datasets.mixture import recipe_size
 from foundry_pipeline.declarations.assets import Dataset, Profile
 from foundry_pipeline.declarations.common import CATEGORIES, DIFFICULTIES
 from foundry_pipeline.declarations.sources import Character
 from foundry_pipeline.lineage.hashing import code_version, digest
-from foundry_pipeline.pairs.candidates import pair_id, voice_score
 from foundry_pipeline.pairs.overlap import OverlapIndex
 
 if TYPE_CHECKING:
@@ -38,9 +38,10 @@ Severity = Literal["error", "warning"]
 ORIGINS = ("base", "voice", "on_policy", "source_enriched", "introspection")
 SAMPLE = 5  # pair ids shown of those that fail a rule
 _CODE = (
-    "foundry_pipeline.textstats",
+    *textcolumns.MODULES,
     "foundry_pipeline.pairs.candidates",
     "foundry_pipeline.pairs.overlap",
+    "foundry_pipeline.datasets.flags",
     "foundry_pipeline.datasets.content",
     "foundry_pipeline.datasets.expectations",
 )
@@ -172,19 +173,6 @@ def flag_frame(
         *(pl.col(c).is_null() | (pl.col(c).str.strip_chars() == "") for c in required), pl.col("upsample").is_null()
     )
     named = pl.col("passage_ids").list.len().fill_null(0) > 0
-    markers = character.period_markers
-    sides = frame.select("prompt", "chosen", "rejected", "origin", "pair_id").rows()
-
-    def lengths(column: str) -> pl.Series:
-        return pl.Series([len(textstats.words(t)) or None if t else None for t in frame[column]], dtype=pl.Int64)
-
-    def contrast(chosen: str | None, rejected: str | None) -> float | None:
-        return voice_score(chosen, markers) - voice_score(rejected, markers) if chosen and rejected else None
-
-    def clear(index: OverlapIndex) -> pl.Series:
-        clean = [not (index.longest(p or "") or index.longest(c or "")) for p, c, _, _, _ in sides]
-        return pl.Series(clean, dtype=pl.Boolean)
-
     narrow = frame.select(
         "pair_id",
         "category",
@@ -192,17 +180,8 @@ def flag_frame(
         "origin",
         "upsample",
         no_nulls=(~missing & (named | (pl.col("teacher") != "primary_source"))).fill_null(value=False),
-        chosen_words=lengths("chosen"),
-        rejected_words=lengths("rejected"),
-        sides_differ=pl.Series(
-            [not c or not r or textstats.words(c) != textstats.words(r) for _, c, r, _, _ in sides], dtype=pl.Boolean
-        ),
-        no_suite_overlap=clear(overlaps["suite"]),
-        no_held_out_overlap=clear(overlaps["held_out"]),
-        id_matches_content=pl.Series([pair_id(p, c, r, o) == i for p, c, r, o, i in sides], dtype=pl.Boolean),
         content_hash_matches=pl.lit(hash_matches),
-        voice_contrast=pl.Series([contrast(c, r) for _, c, r, _, _ in sides], dtype=pl.Float64),
-    )
+    ).hstack(pair_flags(frame, character=character, overlaps=overlaps))
     return narrow.with_columns(
         category_share=pl.len().over("category") / pl.len(),
         category_voice_contrast=pl.col("voice_contrast").mean().over("category"),

@@ -5,7 +5,8 @@
     v5    v4, the rejected side drawn anew from a trained run                             as many as survive the filter
     sft   19 dialogues of 5 rows + 415 reflections                                        2 × 5 + 42 rows
 
-Sizes: ⌈declared pairs × size_factor⌉. A shortage is recorded as wanted and got, and never padded.
+Sizes: ⌈declared pairs × size_factor⌉ (how often each is shown: `mixture.py`). A shortage is recorded as wanted and got,
+and never padded.
 
 Choice: the pairs of an origin stand in one fixed order, and a part takes the first so many. The order serves the
 teacher's category floors first (one pair of each category in turn until its floor is met) and goes on by pair_id,
@@ -19,49 +20,23 @@ document has too few pairs left, the item is not available and is counted as mis
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 import polars as pl
 
+from foundry_pipeline.datasets.dialogues import led_by_passages, placed_pairs
+from foundry_pipeline.datasets.mixture import scaled, weigh
 from foundry_pipeline.declarations.assets import Dataset, DatasetPart, Profile
 from foundry_pipeline.declarations.sources import Character
-from foundry_pipeline.errors import DeclarationError, MissingArtifact
-from foundry_pipeline.pairs.candidates import PAIRS, missing_answers, pair_id, score_pairs
+from foundry_pipeline.errors import MissingArtifact
+from foundry_pipeline.pairs.candidates import PAIRS, missing_answers, score_pairs
 from foundry_pipeline.pairs.filters import pair_faults
+from foundry_pipeline.pairs.introspection import whole_dialogues
 
 BASE = "base"
 FALLBACK = "base_fallback"
-
-
-def scaled(pairs: int, size_factor: float) -> int:
-    """⌈pairs × size_factor⌉, reckoned in decimal: 0.07 of 100 is 7, not 8."""
-    return math.ceil(pairs * Fraction(str(size_factor)))
-
-
-def recipe_size(dataset: Dataset, size_factor: float, declared: Mapping[str, Dataset]) -> dict[str, int]:
-    """{"rows", "effective"}: what the recipe asks for at this size; effective rows count each as often as it is shown.
-
-    `declared` holds every dataset that this one takes over. Raises DeclarationError when one of them is missing.
-    """
-    rows = effective = 0
-    for part in dataset.parts:
-        if part.dataset is not None:
-            if part.dataset not in declared:
-                raise DeclarationError(
-                    f"no dataset is named {part.dataset}",
-                    where=f"assets/datasets/{dataset.dataset}.yaml, parts",
-                    mend="correct the name, or declare that dataset",
-                )
-            inner = recipe_size(declared[part.dataset], size_factor, declared)
-            rows, effective = rows + inner["rows"], effective + inner["effective"] * part.upsample
-        else:
-            wanted = scaled(part.pairs or 0, size_factor) * part.rows_per_item
-            rows, effective = rows + wanted, effective + wanted * part.upsample
-    return {"rows": rows, "effective": effective}
 
 
 def selection_order(pairs: pl.DataFrame, floors: Mapping[str, int]) -> pl.DataFrame:
@@ -90,6 +65,7 @@ def build_dataset(
     other_students: Mapping[str, pl.DataFrame] | None = None,
     datasets: Mapping[str, pl.DataFrame] | None = None,
     passages: pl.DataFrame | None = None,
+    introspection: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Put a dataset together: (rows with columns PAIRS in the order of the recipe, facts).
 
@@ -97,6 +73,8 @@ def build_dataset(
     other_students: run → its answers (columns ANSWERS) to the prompts that the recipe names it for.
     datasets: name → rows of every dataset that the recipe takes over.
     passages: passage_id, document_id, position; needed for parts with more than one row an item.
+    introspection: generated rows (`pairs.introspection.as_pairs`). A supervised dataset takes its introspection from
+        these where they are given, whole dialogues as they were led, and from the character's own passages otherwise.
 
     facts: rows, effective_pairs, shortage (wanted − got, rows), categories, origins, students (row counts) and one
     entry for each part, with what it wanted, got and dropped.
@@ -104,6 +82,8 @@ def build_dataset(
     Raises MissingArtifact when a dataset, a student's answers, or passages named by the recipe are not handed over.
     """
     work = _Recipe(dataset, profile, filtered, character, other_students or {}, datasets or {}, passages)
+    if introspection is not None and dataset.method == "sft":
+        work.use_generated(introspection)
     frames, parts = [], []
     for part in dataset.parts:
         frame, facts = work.take(part)
@@ -147,10 +127,21 @@ class _Recipe:
         self.dataset, self.profile, self.filtered, self.character = dataset, profile, filtered, character
         self.other_students, self.datasets, self.passages = other_students, datasets, passages
         self.used: set[str] = set()
+        self.generated: pl.DataFrame | None = None
+
+    def use_generated(self, introspection: pl.DataFrame) -> None:
+        """Take introspection from these rows instead of the filtered pairs."""
+        self.generated = introspection
+        reflections = introspection.filter(pl.col("dialogue").is_null())
+        others = self.filtered.filter(pl.col("origin") != "introspection")
+        columns = [pl.col(c).cast(t) for c, t in PAIRS.items()]
+        self.filtered = pl.concat([others.select(columns), reflections.select(columns)])
 
     def take(self, part: DatasetPart) -> tuple[pl.DataFrame, dict[str, Any]]:
         if part.dataset is not None:
             return self._take_dataset(part, part.dataset)
+        if part.rows_per_item > 1 and part.origin == "introspection" and self.generated is not None:
+            return self._take_generated_dialogues(part, self.generated)
         if part.rows_per_item > 1:
             return self._take_dialogues(part)
         return self._take_origin(part)
@@ -164,8 +155,7 @@ class _Recipe:
         if part.rejected_from is not None:
             frame, dropped = self._on_policy(frame, part.rejected_from)
             facts |= {"rejected_from": part.rejected_from, "dropped": dict(sorted(dropped.items()))}
-        frame = frame.with_columns(pl.col("upsample") * part.upsample)
-        return frame, {**facts, "wanted": wanted, "got": frame.height}
+        return self._weighed(frame, part, {**facts, "wanted": wanted, "got": frame.height})
 
     def _take_origin(self, part: DatasetPart) -> tuple[pl.DataFrame, dict[str, Any]]:
         wanted = scaled(part.pairs or 0, self.profile.size_factor)
@@ -182,7 +172,7 @@ class _Recipe:
             "categories": _counts(frame, "category"),
             "students": shares,
         }
-        return self._finish(frame.with_columns(upsample=pl.lit(part.upsample, pl.Int64))), facts
+        return self._weighed(self._finish(frame.with_columns(upsample=pl.lit(1, pl.Int64))), part, facts)
 
     def _take_dialogues(self, part: DatasetPart) -> tuple[pl.DataFrame, dict[str, Any]]:
         """Items of several turns on one document; see the module's docstring."""
@@ -193,22 +183,11 @@ class _Recipe:
                 mend=f"build {self.character.character}_passages first",
             )
         turns, items = part.rows_per_item, scaled(part.pairs or 0, self.profile.size_factor)
-        placed = (
-            self._available(part)
-            .with_columns(passage_id=pl.col("passage_ids").list.first())
-            .join(self.passages.select("passage_id", "document_id", "position"), on="passage_id", how="inner")
-            .unique("passage_id", keep="first", maintain_order=True)
-            .sort("document_id", "position")
-        )
-        found: list[dict[str, Any]] = []
-        for document in placed.partition_by("document_id", maintain_order=True):
-            pairs = document.rows(named=True)
-            for first in range(0, len(pairs) - turns + 1, turns):
-                if len(found) < items * turns:
-                    found += _dialogue(pairs[first : first + turns])
+        placed = placed_pairs(self._available(part), self.passages)
+        found = led_by_passages(placed, turns=turns, items=items)
         self.used |= {row.pop("source_pair") for row in found}
         frame = pl.DataFrame(found, {c: t for c, t in placed.schema.items() if c in PAIRS})
-        frame = self._finish(score_pairs(frame, self.character).with_columns(upsample=pl.lit(part.upsample, pl.Int64)))
+        frame = self._finish(score_pairs(frame, self.character).with_columns(upsample=pl.lit(1, pl.Int64)))
         facts = {
             "origin": part.origin,
             "upsample": part.upsample,
@@ -221,7 +200,36 @@ class _Recipe:
             "available": placed.height,
             "categories": _counts(frame, "category"),
         }
-        return frame, facts
+        return self._weighed(frame, part, facts)
+
+    def _take_generated_dialogues(self, part: DatasetPart, rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Dialogues that a teacher led with itself, whole."""
+        turns, items = part.rows_per_item, scaled(part.pairs or 0, self.profile.size_factor)
+        whole = [d for d in whole_dialogues(rows, turns) if self.used.isdisjoint(d["pair_id"])]
+        frame = pl.concat([rows.clear(), *whole[:items]])
+        self.used |= set(frame["pair_id"])
+        facts = {
+            "origin": part.origin,
+            "rows_from": "generated dialogues",
+            "upsample": part.upsample,
+            "rows_per_item": turns,
+            "items_wanted": items,
+            "items_got": frame.height // turns,
+            "items_not_available": items - frame.height // turns,
+            "wanted": items * turns,
+            "got": frame.height,
+            "available": len(whole) * turns,
+            "categories": _counts(frame, "category"),
+        }
+        return self._weighed(self._finish(frame.with_columns(upsample=pl.lit(1, pl.Int64))), part, facts)
+
+    @staticmethod
+    def _weighed(frame: pl.DataFrame, part: DatasetPart, facts: dict[str, Any]) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Each pair as often as the part's weight in the mixture has it; what is left out thereby is counted."""
+        shown = weigh(frame, part)
+        if part.weight != 1:
+            facts |= {"weight": part.weight, "left_out": frame.height - shown.height}
+        return shown, facts
 
     # -- pieces --------------------------------------------------------------------------------------------------------
 
@@ -263,9 +271,9 @@ class _Recipe:
         other = frame.drop("rejected", "student", "student_request_hash")
         return score_pairs(other.join(answers, on="prompt_id", how="left", maintain_order="left"), self.character)
 
-    def _first_fault(self, row: Mapping[str, Any]) -> str | None:
-        faults = pair_faults(row, self.profile.filters, self.character)
-        return faults[0].rule if faults else None
+    def _first_faults(self, frame: pl.DataFrame) -> list[str | None]:
+        """For each pair the first rule that drops it, None where it may stay."""
+        return pair_faults(frame, self.profile.filters, self.character).first_rules()
 
     def _choose_students(self, frame: pl.DataFrame, students: Sequence[str]) -> tuple[pl.DataFrame, dict[str, int]]:
         """For each pair the student whose answer is farthest from the chosen one in voice, and how often each was.
@@ -278,8 +286,10 @@ class _Recipe:
         share = [BASE] * len(best)
         failed = [False] * len(best)
         for run in runs:
-            for i, row in enumerate(self._with_rejected(frame, run).rows(named=True)):
-                if self._first_fault(row) is not None:
+            answered = self._with_rejected(frame, run)
+            faults = self._first_faults(answered)
+            for i, row in enumerate(answered.rows(named=True)):
+                if faults[i] is not None:
                     failed[i] = True
                 elif only_runs and share[i] == BASE or row["voice_contrast"] > best[i]["voice_contrast"]:
                     best[i], share[i] = {c: row[c] for c in PAIRS}, run
@@ -289,17 +299,6 @@ class _Recipe:
     def _on_policy(self, frame: pl.DataFrame, run: str) -> tuple[pl.DataFrame, Counter[str]]:
         """The same prompts and chosen sides against `run`'s own answers; what fails the filter goes, and is counted."""
         renewed = self._with_rejected(frame.with_columns(origin=pl.lit("on_policy")), run)
-        rules = [self._first_fault(row) for row in renewed.rows(named=True)]
+        rules = self._first_faults(renewed)
         kept = renewed.filter(pl.Series([r is None for r in rules], dtype=pl.Boolean))
         return kept.select(*PAIRS), Counter(r for r in rules if r is not None)
-
-
-def _dialogue(pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The turns of one dialogue: every prompt but the first opens with the exchange before it."""
-    rows = []
-    for turn, pair in enumerate(pairs):
-        before = f"{pairs[turn - 1]['prompt']}\n\n{pairs[turn - 1]['chosen']}\n\n" if turn else ""
-        prompt = before + pair["prompt"]
-        row = {c: pair[c] for c in PAIRS} | {"prompt": prompt, "source_pair": pair["pair_id"]}
-        rows.append(row | {"pair_id": pair_id(prompt, pair["chosen"], None, pair["origin"])})
-    return rows

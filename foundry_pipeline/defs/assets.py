@@ -17,6 +17,7 @@ from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.defs.automation import condition
 from foundry_pipeline.defs.metadata import declared_metadata, describe
 from foundry_pipeline.defs.runner import pipes_runner
+from foundry_pipeline.defs.sources import ask_sources, source_checks
 from foundry_pipeline.errors import DeclarationError
 
 GROUPS: dict[Kind, str] = {
@@ -24,6 +25,7 @@ GROUPS: dict[Kind, str] = {
     "passages": "sources",
     "teacher_responses": "pairs",
     "student_responses": "pairs",
+    "introspection": "pairs",
     "candidate_pairs": "pairs",
     "filtered_pairs": "pairs",
     "dataset": "datasets",
@@ -39,6 +41,7 @@ KINDS: dict[Kind, set[str]] = {
     "passages": {"parquet", "polars"},
     "teacher_responses": {"parquet", "bm25", "minilm"},
     "student_responses": {"parquet", "llamacpp"},
+    "introspection": {"parquet"},
     "candidate_pairs": {"parquet", "polars"},
     "filtered_pairs": {"parquet", "polars"},
     "dataset": {"parquet", "greatexpectations"},
@@ -79,8 +82,10 @@ def stage_asset(d: Declarations, chain: Chain, stage: Stage, blocks: dict[str, s
         tags={"character": stage.character} if stage.character else {},
         automation_condition=condition(stage.kind),
         pool=POOLS.get(stage.kind),
+        check_specs=source_checks(d, stage),
     )
-    def asset(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> dg.MaterializeResult[Any]:
+    def asset(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> dg.MaterializeResult:
+        checked = ask_sources(d, chain, stage, log=context.log.info, warn=context.log.warning)
         done = chain.materialize(
             stage.name,
             run_script=pipes_runner(context, pipes),
@@ -91,14 +96,25 @@ def stage_asset(d: Declarations, chain: Chain, stage: Stage, blocks: dict[str, s
         context.log.info(f"{stage.name} {done.artifact.content_hash[:12]}: {said}")
         extra = after(d, chain, done)
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(done.artifact.content_hash), metadata={**describe(done, d.root), **extra}
+            data_version=dg.DataVersion(done.artifact.content_hash),
+            metadata={**describe(done, d.root), **extra},
+            check_results=checked,
         )
 
     return asset
 
 
 def after(d: Declarations, chain: Chain, done: Materialized) -> dict[str, Any]:
-    """What follows a finished evaluation: its rows in the ledger (once) and its report."""
+    """What follows a finished dataset (its export and card), and a finished evaluation (ledger rows, once; report)."""
+    if done.stage.kind == "dataset":
+        from foundry_pipeline.chain.dataset_exports import export
+        from foundry_pipeline.reports.checks_page import checks_path
+
+        return {
+            "card and Hugging Face folder": dg.MetadataValue.path(str(export(d, chain, done.stage.name))),
+            # Written by the checks, which run next.
+            "page of its checks": dg.MetadataValue.path(str(checks_path(chain.settings.reports, done.stage.name))),
+        }
     if done.stage.kind != "eval":
         return {}
     from foundry_pipeline.reports.run_report import write_report

@@ -27,9 +27,19 @@ REBUILD = (
     & ~dg.AutomationCondition.in_progress()
 ).with_label("rebuild on a new data version")
 
-RETRAIN = (REBUILD & dg.AutomationCondition.all_deps_blocking_checks_passed()).with_label(
-    "retrain on a new data version that passed its checks"
+# `all_deps_blocking_checks_passed` looks at the last time that a check ran, be it on another version: between a dataset's
+# materialization and its checks it would still see the pass of the version before. A check counts as out of date from the
+# moment its dataset is written until it has run again.
+_OUT_OF_DATE: Any = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated()).since(
+    dg.AutomationCondition.newly_updated()
 )
+_JUDGED: dg.AutomationCondition[Any] = dg.AutomationCondition.all_deps_match(
+    dg.AutomationCondition.all_checks_match(
+        dg.AutomationCondition.check_passed() & ~_OUT_OF_DATE, blocking_only=True
+    ).with_label("all blocking checks passed on this version")
+).with_label("all upstream blocking checks passed on their present versions")
+
+RETRAIN = (REBUILD & _JUDGED).with_label("retrain on a new data version that passed its checks")
 
 
 def condition(kind: Kind) -> dg.AutomationCondition | None:

@@ -39,7 +39,13 @@ def _dataset_checks(d: Declarations, chain: Chain, stage: Stage) -> dg.AssetChec
 
     @dg.multi_asset_check(name=f"{stage.name}_expectations", specs=specs)
     def expectations(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        # Heavier than the definitions may be: the page and the card are drawn by what only a run of checks needs.
+        from foundry_pipeline.chain.dataset_exports import export
+        from foundry_pipeline.reports.checks_page import write_checks_page
+
         verdict = dataset_verdict(d, chain, stage.name)
+        page = write_checks_page(chain, d, stage.name)
+        export(d, chain, stage.name)  # anew, because its card tells how the checks came out
         for result in verdict["results"]:
             yield dg.AssetCheckResult(
                 check_name=result["name"],
@@ -52,6 +58,7 @@ def _dataset_checks(d: Declarations, chain: Chain, stage: Stage) -> dg.AssetChec
                     "rows failed": int(result["rows_failed"] or 0),
                     "sample": dg.MetadataValue.json(result["sample"] or []),
                     "dataset hash": verdict["dataset_hash"],
+                    "page": dg.MetadataValue.path(str(page)),
                 },
             )
 

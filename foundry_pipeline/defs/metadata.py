@@ -15,6 +15,7 @@ from foundry_pipeline.chain.graph import same_here
 from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.docs.blocks import load_blocks
+from foundry_pipeline.pairs.voice_targeted import as_table
 from foundry_pipeline.reports.inline import line_plot
 
 SHARES = (
@@ -79,6 +80,8 @@ def describe(done: Materialized, root: Path) -> dict[str, Any]:
             if steps:
                 plot = line_plot(steps, title="training loss", x="step", y="loss")
                 out["loss curve"] = dg.MetadataValue.md(f"![training loss]({plot})")
+        elif name == "voice_targeting":
+            out["voice targeting"] = dg.MetadataValue.md(as_table(value))
         elif isinstance(value, bool | int | float | str):
             out[name.replace("_", " ")] = value
         else:

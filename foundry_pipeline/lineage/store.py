@@ -67,10 +67,11 @@ def write_json(path: Path, value: Any) -> None:
     try:
         launch.write_json(path, value)
     except OSError as error:
-        raise _disk_error(error, path) from error
+        raise disk_error(error, path) from error
 
 
-def _disk_error(error: OSError, path: Path) -> FoundryError:
+def disk_error(error: OSError, path: Path) -> FoundryError:
+    """What a failed write is told as: a full disk, a store that may not be written, or something else."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FoundryError(
             "the disk is full; nothing half-written was kept",
@@ -183,7 +184,7 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _disk_error(error, folder) from error
+            raise disk_error(error, folder) from error
         return folder
 
     @contextmanager
@@ -197,7 +198,7 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = path.open("a+", encoding="utf-8")
         except OSError as error:
-            raise _disk_error(error, path) from error
+            raise disk_error(error, path) from error
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -257,7 +258,7 @@ class Store:
             artifact = self.open(content_hash, name=record["name"])
             write_json(self.root / "index" / f"{record['input_hash']}.json", {**record, "content_hash": content_hash})
         except OSError as error:
-            raise _disk_error(error, target) from error
+            raise disk_error(error, target) from error
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)

@@ -224,3 +224,41 @@ def line_chart(name: str, title: str, lines: Sequence[Line], *, x: str, y: str, 
         taken.append(beside)
         body.append(_text(end[0] + 5, beside, f"{line.points[-1][1]:.2f}", "value"))
     return _frame(name, title, float(height), body)
+
+
+def _short(count: int) -> str:
+    """A count that finds room above a narrow bar: 873, 12k, 1.2M."""
+    if count < 10_000:
+        return str(count)
+    return f"{count / 1e3:.0f}k" if count < 1_000_000 else f"{count / 1e6:.1f}M"
+
+
+def histogram(
+    name: str, title: str, edges: Sequence[float], heights: Sequence[int], *, axis: str, series: str, height: int = 190
+) -> Markup:
+    """Counts between consecutive `edges` (one more than heights) as upright bars, the count above each that is not 0.
+
+    Edges are equally wide and ascending; at least one height must be above 0.
+    """
+    left, right, top, bottom = float(_LEFT), WIDTH - 10.0, 16.0, height - 38.0
+    wide = (right - left) / len(heights)
+    body = [f'<line class="grid" x1="{left:.1f}" y1="{bottom:.1f}" x2="{right:.1f}" y2="{bottom:.1f}"/>']
+    for i, count in enumerate(heights):
+        if count:
+            tall = max(1.0, count / max(heights) * (bottom - top))
+            x = left + i * wide
+            between = f"{number(edges[i])} to {number(edges[i + 1])}"
+            body.append(
+                f"<g><title>{escape(between)}: {count:,}</title>"
+                f'<rect class="bar m-{escape(series)}" x="{x + 1:.1f}" y="{bottom - tall:.1f}" '
+                f'width="{max(1.0, wide - 2):.1f}" height="{tall:.1f}" rx="1.5"/>'
+                f"{_text(x + wide / 2, bottom - tall - 4, _short(count), 'tick', 'middle')}</g>"
+            )
+    # As many edges are named as find room beside each other.
+    every = max(1, math.ceil(len(edges) / (6 if len(number(edges[0])) > 4 else 8)))
+    for i, edge in enumerate(edges):
+        if i % every == 0:
+            anchor = "start" if i == 0 else "end" if i == len(edges) - 1 else "middle"
+            body.append(_text(left + i * wide, bottom + 15, number(edge), "tick", anchor))
+    body.append(_text(left, height - 6, axis, "axis"))
+    return _frame(name, title, float(height), body)

@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from foundry_pipeline.chain.data_stages import student_demand, wanted_responses
 from foundry_pipeline.chain.graph import build_chain, same_here
+from foundry_pipeline.chain.student_stages import student_demand, wanted_responses
 from foundry_pipeline.declarations import Declarations, load
 from foundry_pipeline.settings import Settings
 from tests.conftest import ROOT

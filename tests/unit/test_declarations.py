@@ -40,6 +40,7 @@ def test_the_project_as_shipped_holds(profile: str) -> None:
     assert len([r for r in d.runs.values() if r.character == "madison"]) == 10
     assert {n.rsplit("_", 1)[1] for n in d.datasets if n.startswith("madison")} == {
         "v1",
+        "v2",
         "v3b",
         "v4",
         "v5",
@@ -68,6 +69,26 @@ RUN = "assets/runs/madison_r2.yaml"
         (RUN, {"reported": ["nothing"]}, ["reported", "nothing"]),
         (RUN, {"run": "madison_r3"}, ["run", "madison_r2"]),
         (RUN, {"character": "hamilton"}, ["character", "hamilton", "madison"]),
+        (
+            "assets/datasets/madison_dataset_v5.yaml",
+            {"order": "source_first"},
+            ["madison_dataset_v5", "order", "source_enriched"],
+        ),
+        (
+            "assets/datasets/madison_dataset_v6.yaml",
+            {"order": "best_first"},
+            ["madison_dataset_v6", "order", "shuffle"],
+        ),
+        (
+            "assets/datasets/madison_dataset_sft.yaml",
+            {"parts": [{"origin": "introspection", "pairs": 2, "rows_per_item": 5, "weight": 1.5}]},
+            ["madison_dataset_sft", "weight", "whole number"],
+        ),
+        (
+            "assets/datasets/madison_dataset_v1.yaml",
+            {"parts": [{"origin": "base", "pairs": 2, "weight": 0}]},
+            ["madison_dataset_v1", "weight", "greater than 0"],
+        ),
         ("assets/evals/madison_suite.yaml", {"modes": ["adapter"]}, ["modes", "base"]),
         ("assets/profiles/laptop.yaml", {"size_factor": 2}, ["size_factor", "2"]),
         ("assets/profiles/laptop.yaml", {"student": "nobody"}, ["student", "nobody"]),

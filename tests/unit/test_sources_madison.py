@@ -169,7 +169,7 @@ class TestReported:
         assert {r.serving for r in ROWS if r.run == "madison_qwen3_v4"} == {"adapter", "checkpoint-150"}
 
     def test_every_document_is_marked_as_reported_and_names_its_source(self) -> None:
-        assert set(REPORTED) == {"configurations", "costs", "datasets", "scores"}
+        assert set(REPORTED) == {"configurations", "costs", "datasets", "pairs", "scores"}
         assert {(d.status, d.source) for d in REPORTED.values()} == {
             ("reported", "Foundry training record of the Madison project, as of 2026-04-06")
         }

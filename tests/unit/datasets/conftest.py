@@ -16,9 +16,9 @@ from foundry_pipeline.declarations.assets import (
     Filters,
     Profile,
     PypiModel,
-    Teacher,
 )
 from foundry_pipeline.declarations.common import CATEGORIES
+from foundry_pipeline.declarations.generation import PrimarySourceTeacher
 from foundry_pipeline.declarations.sources import Character
 from foundry_pipeline.pairs.candidates import PAIRS, score_pairs
 from foundry_pipeline.pairs.student import ANSWERS
@@ -113,7 +113,7 @@ def make_profile() -> Callable[..., Profile]:
             "student_sampling": {"temperature": 0.7, "top_k": 40, "top_p": 0.95, "max_tokens": 64},
             "answer_max_tokens": 64,
             "generation_group": 4,
-            "teacher": Teacher(kind="primary_source", serves=dict.fromkeys(CATEGORIES, 3)),
+            "teacher": PrimarySourceTeacher(kind="primary_source", serves=dict.fromkeys(CATEGORIES, 3)),
             "filters": Filters(min_chosen_words=10, max_chosen_words=60, min_rejected_words=3, max_rejected_words=60),
             "expectations": Expectations(min_rows_share=0.6, max_category_share=0.5, min_voice_contrast=0.05),
             "judge": "rubric-local",

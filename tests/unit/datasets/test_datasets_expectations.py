@@ -10,10 +10,11 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
+from foundry_pipeline import textstats
 from foundry_pipeline.datasets.content import dataset_hash
-from foundry_pipeline.datasets.expectations import Expectation, Verdict, build_suite, check_dataset, judge
+from foundry_pipeline.datasets.expectations import Expectation, Verdict, _raised, build_suite, check_dataset, judge
 from foundry_pipeline.declarations.assets import DatasetPart, Expectations
-from foundry_pipeline.pairs.candidates import score_pairs, voice_score
+from foundry_pipeline.pairs.candidates import score_pairs
 
 SUITE = ["What is the chief cause of faction in a republic of many interests?", "Describe your drives."]
 SEALED = ["The treaty of peace was received with joy upon the shores of every State that year."]
@@ -42,6 +43,10 @@ def check(make_pairs, make_profile, make_dataset, character) -> Callable[..., Ve
 def sealed(character) -> Callable[[pl.DataFrame], pl.DataFrame]:
     """Ids and scores made anew, so that a planted defect is all that is wrong."""
     return lambda frame: score_pairs(frame, character)
+
+
+def voice_score(text: str, markers: tuple[str, ...]) -> float:
+    return round(textstats.voice(text, markers), 6)
 
 
 def put(column: str, value: object, row: int = 7) -> Callable[[pl.DataFrame], pl.DataFrame]:
@@ -163,9 +168,7 @@ def test_bounds_come_from_the_profile(check, make_pairs, make_profile, character
     assert failed(min_voice_contrast=mean - 0.01) <= {"voice_contrast_by_category"}
     assert "voice_contrast" in failed(min_voice_contrast=mean + 0.001)
     one = frame.head(1)
-    exact = voice_score(one["chosen"][0], character.period_markers) - voice_score(
-        one["rejected"][0], character.period_markers
-    )
+    exact = one["voice_chosen"].item() - one["voice_rejected"].item()
     at_bound = check(one, profile=make_profile(expectations=Expectations(min_voice_contrast=exact)))
     assert "voice_contrast" in at_bound.failed("error")  # the mean must lie above its bound, not at it
     assert failed(max_category_share=0.1) == {"category_share"}
@@ -197,6 +200,28 @@ def test_a_rule_that_cannot_be_judged_is_an_error_in_both_shapes(make_pairs) -> 
         ("category", "error", True),
     ]
     assert all("could not be judged" in r.observed for r in results[:2])
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"raised_exception": True, "exception_message": "no such column", "exception_traceback": "…"},
+        {"('column.max', 'a', ())": {"raised_exception": True, "exception_message": "no such column"}},
+        {
+            "first": {"raised_exception": False},
+            "second": {"raised_exception": True, "exception_message": "no such column"},
+        },
+    ],
+)
+def test_an_exception_is_found_in_either_shape(info: dict) -> None:
+    assert _raised(info) == "no such column"
+
+
+@pytest.mark.parametrize(
+    "info", [{"raised_exception": False, "exception_message": None}, {}, {"a": {"raised_exception": False}}]
+)
+def test_no_exception_is_none(info: dict) -> None:
+    assert _raised(info) is None
 
 
 def test_the_suite_hash_follows_bounds_and_texts_and_nothing_else(check, make_pairs, make_profile) -> None:

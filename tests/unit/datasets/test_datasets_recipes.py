@@ -10,7 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundry_pipeline.datasets.recipes import build_dataset, recipe_size, scaled, selection_order
+from foundry_pipeline.datasets.mixture import recipe_size, scaled
+from foundry_pipeline.datasets.recipes import build_dataset, selection_order
 from foundry_pipeline.declarations.assets import Dataset, DatasetPart
 from foundry_pipeline.declarations.common import CATEGORIES
 from foundry_pipeline.errors import DeclarationError, MissingArtifact
@@ -31,7 +32,7 @@ def declared() -> dict[str, Dataset]:
 
 
 def build_all(declared, make_pairs, make_answers, make_profile, character, size_factor=1.0):
-    """All six declared datasets out of synthetic pairs that are enough for them."""
+    """All seven declared datasets out of synthetic pairs that are enough for them."""
     filtered = pl.concat(
         [
             make_pairs(480),
@@ -49,7 +50,7 @@ def build_all(declared, make_pairs, make_answers, make_profile, character, size_
     )
     students = {run: make_answers(filtered, run) for run in (TRAINED, POLICY)}
     made: dict[str, tuple[pl.DataFrame, dict]] = {}
-    for name in ("v1", "v3b", "v4", "v5", "v6", "sft"):
+    for name in ("v1", "v2", "v3b", "v4", "v5", "v6", "sft"):
         dataset = declared[f"madison_dataset_{name}"]
         made[name] = build_dataset(
             dataset,
@@ -68,6 +69,7 @@ def test_declared_sizes_at_full_size(declared, make_pairs, make_answers, make_pr
     rows = {name: (frame.height, facts["effective_pairs"]) for name, (frame, facts) in made.items()}
     assert rows == {
         "v1": (200, 200),
+        "v2": (340, 340),
         "v3b": (475, 475),
         "v4": (475 + 399, 1273),
         "v5": (475 + 399, 1273),
@@ -92,6 +94,7 @@ def test_declared_sizes_at_a_tenth(declared, make_pairs, make_answers, make_prof
     rows = {name: (frame.height, facts["effective_pairs"]) for name, (frame, facts) in made.items()}
     assert rows == {
         "v1": (20, 20),
+        "v2": (34, 34),
         "v3b": (48, 48),
         "v4": (88, 128),
         "v5": (88, 128),
@@ -107,12 +110,13 @@ def test_scaled_reckons_in_decimal() -> None:
     assert scaled(399, 1.0) == 399
 
 
-def test_v1_is_a_prefix_of_v3b_and_v4_takes_v3b_whole(
+def test_each_early_version_is_a_prefix_of_the_next_and_v4_takes_v3b_whole(
     declared, make_pairs, make_answers, make_profile, character
 ) -> None:
     made = build_all(declared, make_pairs, make_answers, make_profile, character)
-    v1, v3b, v4 = (made[n][0] for n in ("v1", "v3b", "v4"))
-    assert v3b.head(200).equals(v1)
+    v1, v2, v3b, v4 = (made[n][0] for n in ("v1", "v2", "v3b", "v4"))
+    assert v2.head(200).equals(v1)
+    assert v3b.head(340).equals(v2)
     assert v4.head(475).equals(v3b)
     assert v4.tail(399)["upsample"].unique().to_list() == [2]
 

@@ -23,7 +23,7 @@ from foundry_pipeline.evaluation.scoring import Bounds, ModeFacts, scores_frame,
 from foundry_pipeline.lineage.store import Store
 from foundry_pipeline.pairs.candidates import PAIRS
 from foundry_pipeline.pairs.filters import DROPPED
-from foundry_pipeline.pairs.teacher import DROPS
+from foundry_pipeline.pairs.teachers.frames import DROPS
 from foundry_pipeline.reports.gather import gather
 from foundry_pipeline.reports.run_report import write_report
 from foundry_pipeline.settings import Settings
