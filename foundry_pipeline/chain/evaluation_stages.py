@@ -99,6 +99,7 @@ def eval_stage(d: Declarations, run: Run, *, attempt: int = 0) -> Stage:
             "foundry_pipeline.evaluation.scoring",
             "foundry_pipeline.evaluation.controls",
             "foundry_pipeline.evaluation.heldout",
+            "foundry_pipeline.evaluation.heldout_modes",
             "foundry_pipeline.statistics.intervals",
             "foundry_pipeline.textstats",
         ),

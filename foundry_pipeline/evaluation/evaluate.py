@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from foundry_pipeline.corpus.retrieval import load_encoder
 from foundry_pipeline.declarations.sources import Character, ControlSet, EvaluationSuite
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.evaluation.controls import judge_controls
-from foundry_pipeline.evaluation.heldout import HeldOut, nats_per_token, nats_per_token_gguf
+from foundry_pipeline.evaluation.heldout_modes import Measuring
 from foundry_pipeline.evaluation.judges import Judge
 from foundry_pipeline.evaluation.overlap import Overlaps
 from foundry_pipeline.evaluation.rubric import RubricLocal
@@ -38,16 +37,6 @@ def make_judge(name: str, character: Character, passages: pl.DataFrame, embed: A
         where="assets/profiles/",
         mend="set `judge: rubric-local` in the profile",
     )
-
-
-def _held_out(weights: Mapping[str, Any], texts: Sequence[str], threads: int) -> HeldOut | None:
-    """Loss of one mode on held-out texts, each read from its beginning; None where nothing is held out."""
-    if not texts:
-        return None
-    if "gguf" in weights:
-        return nats_per_token_gguf(Path(weights["gguf"]), texts, threads=threads)
-    adapter = Path(weights["adapter"]) if weights.get("adapter") else None
-    return nats_per_token(Path(weights["dense"]), adapter, texts, threads=threads, precision="bfloat16")
 
 
 def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
@@ -67,7 +56,17 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     held_out_passages = kept.sort("document_id", "position")["text"].to_list()
     responses = pl.read_parquet(spec["responses"])
     prompts = {p.id: p for p in suite.prompts}
-    encoder = load_encoder(int(spec["threads"]))
+    threads = int(spec["threads"])
+    measuring = Measuring(
+        {mode: spec["weights"][mode] for mode in spec["modes"]},
+        held_out_passages,
+        held_out,
+        threads=max(1, threads // 2),
+        work=Path(spec["work"]) / "held_out",
+    )
+    if threads == 1:
+        measuring.result()  # one after the other: no more than one core was given
+    encoder = load_encoder(max(1, threads // 2))
     judge = make_judge(spec["judge"], character, own, encoder.embed)
     overlaps = Overlaps(own["passage_id"].to_list(), own["text"].to_list())
 
@@ -93,22 +92,16 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     session.log(f"judging {len(controls.controls)} planted controls")
     table, judged_controls = judge_controls(controls, passages, judge)
     seconds["controls"] = time.monotonic() - started
+    found = measuring.result()
     modes: dict[str, ModeFacts] = {}
     for mode in spec["modes"]:  # as declared: the keys of a JSON object have no order
-        weights = spec["weights"][mode]
-        started = time.monotonic()
-        threads = int(spec["threads"])
-        alone, whole = _held_out(weights, held_out_passages, threads), _held_out(weights, held_out, threads)
-        seconds[f"held out, {mode}"] = time.monotonic() - started
-        if alone is None or whole is None:
+        if mode in found:
+            alone, whole = found[mode]["passages"], found[mode]["documents"]
+            modes[mode] = ModeFacts(mode, alone["nats_per_token"], alone["tokens"], whole["nats_per_token"])
+        else:
             session.log(f"{mode}: no held-out text")
             modes[mode] = ModeFacts(mode)
-            continue
-        session.log(
-            f"{mode}: {alone.nats_per_token:.3f} nats per token on held-out passages, "
-            f"{whole.nats_per_token:.3f} in whole documents"
-        )
-        modes[mode] = ModeFacts(mode, alone.nats_per_token, alone.tokens, whole.nats_per_token)
+    seconds |= {f"held out, {mode}": taken for mode, taken in measuring.seconds().items()}
     summary = summarize(
         scores_frame(rows),
         modes,

@@ -76,10 +76,12 @@ def nats_per_token_gguf(path: Path, texts: Sequence[str], *, threads: int) -> He
     """Of a GGUF file, by llama.cpp."""
     import llama_cpp
     import numpy as np
+    import torch
 
     from foundry_pipeline.models.llama_log import silence
 
     silence()
+    torch.set_num_threads(threads)
     model = llama_cpp.Llama(
         str(path), n_ctx=CHUNK + 1, n_batch=CHUNK + 1, n_threads=threads, n_threads_batch=threads, logits_all=True,
         verbose=False,
@@ -91,10 +93,8 @@ def nats_per_token_gguf(path: Path, texts: Sequence[str], *, threads: int) -> He
             for part in chunks(model.tokenize(text.encode(), add_bos=False, special=False), beginning):
                 model.reset()
                 model.eval(part)
-                logits = np.asarray(model.scores[: len(part) - 1], dtype=np.float64)
-                top = logits.max(axis=1, keepdims=True)
-                norm = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
-                total += float((norm - logits[np.arange(len(part) - 1), part[1:]]).sum())
+                logits = torch.from_numpy(np.asarray(model.scores[: len(part) - 1]))
+                total += float(torch.nn.functional.cross_entropy(logits, torch.tensor(part[1:]), reduction="sum"))
                 count += len(part) - 1
     finally:
         model.close()

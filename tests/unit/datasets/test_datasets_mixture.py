@@ -26,13 +26,13 @@ FULL = {
     "madison_dataset_sft": (415 + 19 * 5, 510),
 }
 LAPTOP = {
-    "madison_dataset_v1": (50, 50),
-    "madison_dataset_v2": (85, 85),
-    "madison_dataset_v3b": (119, 119),
-    "madison_dataset_v4": (119 + 100, 119 + 200),
-    "madison_dataset_v5": (119 + 100, 119 + 200),
-    "madison_dataset_v6": (119 + 100 + 37 + 20, 119 + 200 + 37 + 20),
-    "madison_dataset_sft": (104 + 5 * 5, 129),
+    "madison_dataset_v1": (54, 54),
+    "madison_dataset_v2": (92, 92),
+    "madison_dataset_v3b": (129, 129),
+    "madison_dataset_v4": (129 + 108, 129 + 216),
+    "madison_dataset_v5": (129 + 108, 129 + 216),
+    "madison_dataset_v6": (129 + 108 + 40 + 22, 129 + 216 + 40 + 22),
+    "madison_dataset_sft": (113 + 6 * 5, 143),
 }
 part = st.builds(
     DatasetPart,
