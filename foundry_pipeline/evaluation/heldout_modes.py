@@ -44,13 +44,13 @@ class Measuring:
             "documents": list(documents),
             "threads": threads,
         }
-        self._work, self._error = work, None
+        self._work = work
+        self._error: BaseException | None = None
         # A daemon: when this process is told to end it ends, and the kernel ends the script with the thread.
         self._thread = threading.Thread(target=self._run, name="held-out", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        self._error: BaseException | None
         try:
             run_script("foundry_pipeline.evaluation.heldout_modes", self._spec, self._work)
         except BaseException as error:  # handed to whoever asks for the result
