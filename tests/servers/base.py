@@ -123,7 +123,12 @@ class Handler(BaseHTTPRequestHandler):
         return
 
     def body(self) -> Any:
-        return json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or b"null")
+        """The JSON of a request. A client that died while sending has asked nothing: ConnectionAbortedError."""
+        length = int(self.headers.get("content-length") or 0)
+        raw = self.rfile.read(length)
+        if len(raw) < length:
+            raise ConnectionAbortedError("the request ended before its body did")
+        return json.loads(raw or b"null")
 
     def authorized(self) -> bool:
         key = self.state.config.get("key")
