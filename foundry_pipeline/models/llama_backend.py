@@ -1,7 +1,9 @@
 """Batched generation from a GGUF file by llama.cpp, through its low-level batch interface.
 
-All sequences of a group start together and share each decoding step; one that has ended leaves the batch, so the
-steps get cheaper towards the end. What all prompts have in common is read once. Every sequence has a key-value cache
+The sequences of a group go in as many lanes as there are threads, each lane with a context and a thread of its own over
+the same weights: two threads on one small product mostly wait for each other (36 prompts in two lanes took a fifth less
+time than in one). Within a lane all sequences start together and share each decoding step; one that has ended leaves
+the batch, so the steps get cheaper towards the end. What all prompts have in common is read once. Every sequence has a key-value cache
 of its own (`kv_unified=False`), which keeps the step's cost from growing with the square of the group and Q8_0 free
 of influence between sequences. Other types still round differently in batches of different shape, which is why
 replies are stored by group (see `requests.group_hashes`).
@@ -13,8 +15,10 @@ tokens that keep its answer within the schema (a grammar that llama.cpp derives 
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -36,10 +40,10 @@ _PAD = 256  # llama.cpp rounds the cells of a sequence up to this
 class _Sequence:
     """One request while it is being answered. `slot` is its sequence number in the context."""
 
-    slot: int
     request: ChatRequest
     prompt: list[int]
     sampler: Any
+    slot: int = 0
     tokens: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     seconds: float = 0.0
@@ -110,7 +114,7 @@ class LlamaBackend:
             "processor": self._lib.llama_print_system_info().decode().strip(" |"),
             "gpu": bool(self._lib.llama_supports_gpu_offload()),
             "threads": self._threads,
-            "cache": "per sequence, f16, flash attention",
+            "cache": "per sequence, f16, flash attention, a lane for each thread",
             "batch": self._batch,
         }
 
@@ -124,18 +128,22 @@ class LlamaBackend:
         prompts = [self.prompt_ids(r) for r in requests]
         check_lengths(requests, [len(p) for p in prompts], self._context_length, self._title)
         longest = max(len(p) + r.max_tokens for p, r in zip(prompts, requests, strict=True))
-        # llama.cpp decodes no more sequences at once than fit into one pass, and no more than its build allows (256).
-        at_once = min(len(requests), self._batch, int(self._lib.llama_max_parallel_sequences()))
         started = time.perf_counter()
         with self._samplers(requests) as samplers:
-            sequences = [
-                _Sequence(place % at_once, r, p, s)
-                for place, (r, p, s) in enumerate(zip(requests, prompts, samplers, strict=True))
-            ]
-            for first in range(0, len(sequences), at_once):
-                wave = sequences[first : first + at_once]
-                with self._context(len(wave), longest) as context:
-                    self._generate(context, wave, started)
+            sequences = [_Sequence(r, p, s) for r, p, s in zip(requests, prompts, samplers, strict=True)]
+            lanes = 1 if self._lib.llama_supports_gpu_offload() else min(self._threads, len(sequences))
+            stop = threading.Event()
+            with ThreadPoolExecutor(lanes) as pool:
+                ends = [
+                    pool.submit(self._lane, sequences[at::lanes], longest, started, self._threads // lanes, stop)
+                    for at in range(lanes)
+                ]
+                try:
+                    for end in ends:
+                        end.result()
+                except BaseException:
+                    stop.set()  # a signal, or another lane's error: not to the end of the answers first
+                    raise
         return [
             Reply(
                 request_id=s.request.request_id,
@@ -149,8 +157,21 @@ class LlamaBackend:
             for s, h in zip(sequences, hashes, strict=True)
         ]
 
-    def _generate(self, context: Any, sequences: list[_Sequence], started: float) -> None:
-        """Decode all sequences to their ends.
+    def _lane(
+        self, sequences: list[_Sequence], longest: int, started: float, threads: int, stop: threading.Event
+    ) -> None:
+        """Decode sequences in waves of as many as llama.cpp takes at once."""
+        # No more than fit into one pass, and no more than its build allows (256).
+        at_once = min(len(sequences), self._batch, int(self._lib.llama_max_parallel_sequences()))
+        for first in range(0, len(sequences), at_once):
+            wave = sequences[first : first + at_once]
+            for slot, sequence in enumerate(wave):
+                sequence.slot = slot
+            with self._context(len(wave), longest, threads) as context:
+                self._generate(context, wave, started, stop)
+
+    def _generate(self, context: Any, sequences: list[_Sequence], started: float, stop: threading.Event) -> None:
+        """Decode all sequences to their ends, or until told to stop.
 
         llama.cpp decodes separate caches in one pass only where their numbers follow each other without a gap. So when
         a sequence ends, the last one moves into its slot (a copy of its cache, bit for bit); without that the steps
@@ -161,7 +182,7 @@ class LlamaBackend:
         try:
             self._read_prompts(context, batch, sequences, started)
             live = self._close_gaps(memory, sequences)
-            while live:
+            while live and not stop.is_set():
                 for i, s in enumerate(live):
                     self._put(batch, i, s.tokens[-1], len(s.prompt) + len(s.tokens) - 1, s.slot, True)
                 self._decode(context, batch, len(live))
@@ -258,7 +279,7 @@ class LlamaBackend:
             s.seconds = time.perf_counter() - started
 
     @contextmanager
-    def _context(self, sequences: int, longest: int) -> Iterator[Any]:
+    def _context(self, sequences: int, longest: int, threads: int) -> Iterator[Any]:
         """A fresh context with room for `longest` tokens in each sequence; its size depends on the group alone."""
         lib = self._lib
         per_sequence = -(-longest // _PAD) * _PAD
@@ -268,8 +289,8 @@ class LlamaBackend:
         params.n_batch = self._batch
         params.n_ubatch = self._batch
         params.n_outputs_max = sequences
-        params.n_threads = self._threads
-        params.n_threads_batch = self._threads
+        params.n_threads = threads
+        params.n_threads_batch = threads
         params.kv_unified = False
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
         context = lib.llama_init_from_model(self._model, params)
