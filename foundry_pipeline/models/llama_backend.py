@@ -1,12 +1,12 @@
 """Batched generation from a GGUF file by llama.cpp, through its low-level batch interface.
 
 The sequences of a group go in as many lanes as there are threads, each lane with a context and a thread of its own over
-the same weights: two threads on one small product mostly wait for each other (36 prompts in two lanes took a fifth less
-time than in one). Within a lane all sequences start together and share each decoding step; one that has ended leaves
-the batch, so the steps get cheaper towards the end. What all prompts have in common is read once. Every sequence has a key-value cache
-of its own (`kv_unified=False`), which keeps the step's cost from growing with the square of the group and Q8_0 free
-of influence between sequences. Other types still round differently in batches of different shape, which is why
-replies are stored by group (see `requests.group_hashes`).
+the same weights: two threads on one small product mostly wait for each other. Within a lane all sequences start together
+and share each decoding step; one that has ended leaves the batch, so the steps get cheaper towards the end. What all
+prompts have in common is read once a lane. Every sequence has a key-value cache of its own (`kv_unified=False`), which
+keeps the step's cost from growing with the square of the group and Q8_0 free of influence between sequences. Other types
+still round differently in batches of different shape, which is why replies are stored by group (see
+`requests.group_hashes`).
 
 Sampling is llama.cpp's own chain, seeded per request: top-k, top-p, temperature, draw. A request with a schema draws only
 tokens that keep its answer within the schema (a grammar that llama.cpp derives from it).
