@@ -9,9 +9,10 @@ Three sides, each in a process of its own that has loaded the model and answered
     alone         the same backend, groups of one
     high-level    llama-cpp-python's `Llama.create_chat_completion`, prompt after prompt in one context
 
-All are greedy and bounded alike; Q8_0 with a cache for each sequence gives the same tokens batched and alone, which is
-checked. The sides take turns and the best round of each counts, so that a busy moment of the machine does not decide.
-The ratio is to the faster of the two that work one by one.
+All are greedy and bounded alike, and each type of file is measured: F16 and Q8_0 made from the packaged model, and Q4_1
+as it is packaged. How many answers come out the same batched and alone is counted. The sides take turns and the best
+round of each counts, so that a busy moment of the machine does not decide. The ratio is to the faster of the two that
+work one by one.
 """
 
 from __future__ import annotations
@@ -40,18 +41,25 @@ SIDES = {
 }
 
 
-def quantize(source: Path, target: Path) -> None:
-    """The packaged model as Q8_0."""
+TYPES = ("f16", "q8_0", "q4_1")
+
+
+def of_type(source: Path, kind: str, folder: Path) -> Path:
+    """The packaged model (Q4_1) as a file of another type."""
+    if kind == "q4_1":
+        return source
     import llama_cpp
 
     from foundry_pipeline.models.llama_log import silence
 
     silence()
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
+    params.ftype = {"f16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16, "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0}[kind]
+    target = folder / f"{kind}.gguf"
     params.allow_requantize = True
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), params) != 0:
-        raise SystemExit("llama.cpp could not quantize the packaged model")
+        raise SystemExit(f"llama.cpp could not make {kind} of the packaged model")
+    return target
 
 
 def requests_of(prompts: list[str], tokens: int) -> list[ChatRequest]:
@@ -107,16 +115,13 @@ def measure(spec: dict[str, Any], side: str) -> dict[str, Any]:
     return found
 
 
-def table(best: dict[str, dict[str, Any]], agree: int, prompts: int, tokens: int, rounds: int, threads: int) -> str:
-    """The results as Markdown."""
+def table(kind: str, best: dict[str, dict[str, Any]], prompts: int) -> list[str]:
+    """The results of one type of file as Markdown."""
     rate = {side: r["tokens"] / r["seconds"] for side, r in best.items()}
     peer = max((s for s in rate if s != "batched"), key=lambda s: rate[s])
-    lines = [
-        "# Batched generation beside one by one",
-        "",
-        f"Machine: {machine()}; llama-cpp-python {version('llama-cpp-python')}, {threads} threads.",
-        f"SmolLM2-135M-Instruct as Q8_0, {prompts} questions of the evaluation suite, greedy, at most {tokens} tokens "
-        f"each; best of {rounds} rounds, the sides in turn, each round in a fresh process.",
+    agree = sum(a == b for a, b in zip(best["batched"]["texts"], best["alone"]["texts"], strict=True))
+    return [
+        f"## {kind.upper()}",
         "",
         "| side | tokens | seconds | tokens/s |",
         "|---|---:|---:|---:|",
@@ -126,7 +131,6 @@ def table(best: dict[str, dict[str, Any]], agree: int, prompts: int, tokens: int
         f"{agree} of {prompts} answers are the same word for word batched and in groups of one.",
         "",
     ]
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -151,16 +155,23 @@ def main() -> None:
     model = declarations.profile.models[declarations.base_model(declarations.profile.student)]
     assert isinstance(model, PypiModel)
     suite = [p.text for p in declarations.characters["madison"].suite.prompts]
+    prompts = suite[: asked.prompts]
+    lines = [
+        "# Batched generation beside one by one",
+        "",
+        f"Machine: {machine()}; llama-cpp-python {version('llama-cpp-python')}, {asked.threads} threads.",
+        f"{model.file}, {len(prompts)} questions of the evaluation suite, greedy, at most {asked.tokens} tokens each; best "
+        f"of {asked.rounds} rounds, the sides in turn, each round in a fresh process.",
+        "",
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        gguf = Path(folder) / "q8_0.gguf"
-        quantize(pypi_file(model), gguf)
-        spec = {
-            "model": str(gguf), "prompts": suite[: asked.prompts], "tokens": asked.tokens, "threads": asked.threads,
-        }  # fmt: skip
-        rounds = [{side: measure(spec, side) for side in SIDES} for _ in range(asked.rounds)]
-    best = {side: min((r[side] for r in rounds), key=lambda r: r["seconds"] / r["tokens"]) for side in SIDES}
-    agree = sum(a == b for a, b in zip(best["batched"]["texts"], best["alone"]["texts"], strict=True))
-    told = table(best, agree, len(spec["prompts"]), asked.tokens, asked.rounds, asked.threads)
+        for kind in TYPES:
+            gguf = of_type(pypi_file(model), kind, Path(folder))
+            spec = {"model": str(gguf), "prompts": prompts, "tokens": asked.tokens, "threads": asked.threads}
+            rounds = [{side: measure(spec, side) for side in SIDES} for _ in range(asked.rounds)]
+            best = {side: min((r[side] for r in rounds), key=lambda r: r["seconds"] / r["tokens"]) for side in SIDES}
+            lines += table(kind, best, len(prompts))
+    told = "\n".join(lines)
     print(told)
     if not asked.no_write:
         path = root / "benchmarks" / "results" / "generation-laptop.md"
