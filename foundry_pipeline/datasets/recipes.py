@@ -107,6 +107,23 @@ def build_dataset(
     }
 
 
+def _dialogue_facts(part: DatasetPart, frame: pl.DataFrame, items: int, *, available: int) -> dict[str, Any]:
+    """Of `items` dialogues that a part wants, what `frame` holds; `available` counts rows."""
+    turns = part.rows_per_item
+    return {
+        "origin": part.origin,
+        "upsample": part.upsample,
+        "rows_per_item": turns,
+        "items_wanted": items,
+        "items_got": frame.height // turns,
+        "items_not_available": items - frame.height // turns,
+        "wanted": items * turns,
+        "got": frame.height,
+        "available": available,
+        "categories": _counts(frame, "category"),
+    }
+
+
 def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
     return dict(sorted((str(k), n) for k, n in frame.drop_nulls(column).group_by(column).len().iter_rows()))
 
@@ -188,19 +205,7 @@ class _Recipe:
         self.used |= {row.pop("source_pair") for row in found}
         frame = pl.DataFrame(found, {c: t for c, t in placed.schema.items() if c in PAIRS})
         frame = self._finish(score_pairs(frame, self.character).with_columns(upsample=pl.lit(1, pl.Int64)))
-        facts = {
-            "origin": part.origin,
-            "upsample": part.upsample,
-            "rows_per_item": turns,
-            "items_wanted": items,
-            "items_got": frame.height // turns,
-            "items_not_available": items - frame.height // turns,
-            "wanted": items * turns,
-            "got": frame.height,
-            "available": placed.height,
-            "categories": _counts(frame, "category"),
-        }
-        return self._weighed(frame, part, facts)
+        return self._weighed(frame, part, _dialogue_facts(part, frame, items, available=placed.height))
 
     def _take_generated_dialogues(self, part: DatasetPart, rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
         """Dialogues that a teacher led with itself, whole."""
@@ -209,17 +214,8 @@ class _Recipe:
         frame = pl.concat([rows.clear(), *whole[:items]])
         self.used |= set(frame["pair_id"])
         facts = {
-            "origin": part.origin,
+            **_dialogue_facts(part, frame, items, available=len(whole) * turns),
             "rows_from": "generated dialogues",
-            "upsample": part.upsample,
-            "rows_per_item": turns,
-            "items_wanted": items,
-            "items_got": frame.height // turns,
-            "items_not_available": items - frame.height // turns,
-            "wanted": items * turns,
-            "got": frame.height,
-            "available": len(whole) * turns,
-            "categories": _counts(frame, "category"),
         }
         return self._weighed(self._finish(frame.with_columns(upsample=pl.lit(1, pl.Int64))), part, facts)
 

@@ -8,12 +8,11 @@ answer is stored alone, with the tokens and the money it took, before anything e
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.sqlite_file import SqliteFile, transaction
 from foundry_pipeline.models.requests import Reply
 
 _SCHEMA = """
@@ -47,7 +46,6 @@ _NAMES = (
 )
 _COLUMNS = ", ".join(_NAMES)
 _VERSION = 2
-_WAIT_SECONDS = 60.0
 _MANY = 500  # SQLite takes 32,766 parameters in one statement, older builds 999
 
 
@@ -60,24 +58,13 @@ class ResponseCache:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._connection() as connection:
-            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            if found > _VERSION:
-                raise FoundryError(
-                    f"the response cache has layout {found}, this version knows {_VERSION}",
-                    where=str(path),
-                    mend="update Foundry, or set FOUNDRY_STORE to another folder",
-                )
-            if found < _VERSION:
-                connection.execute("PRAGMA journal_mode=WAL")
-                with _transaction(connection):
-                    connection.execute(_SCHEMA)
-                    held = {row[1] for row in connection.execute("PRAGMA table_info(replies)")}
-                    for column in _SINCE_2:
-                        if column.split()[0] not in held:
-                            connection.execute(f"ALTER TABLE replies ADD COLUMN {column}")
-                    connection.execute(f"PRAGMA user_version={_VERSION}")
+        self._file = SqliteFile(
+            path,
+            what="response cache",
+            version=_VERSION,
+            lay_out=_lay_out,
+            lost=f"mv {path} {path}.damaged   # answers will be generated again",
+        )
 
     def get(self, request_hash: str) -> Reply | None:
         """The reply stored under a hash, with an empty request_id, or None."""
@@ -96,7 +83,7 @@ class ResponseCache:
         """Store replies in one transaction: after a kill at any moment all of them are there, or none."""
         rows = [[getattr(r, name) for name in _NAMES] for r in replies]
         marks = ", ".join("?" * len(_NAMES))
-        with self._connection() as connection, _transaction(connection):
+        with self._file.connection() as connection, transaction(connection):
             # Not INSERT OR IGNORE: that would also pass over a row that breaks another rule, and leave a hole.
             connection.executemany(
                 f"INSERT INTO replies ({_COLUMNS}) VALUES ({marks}) ON CONFLICT (request_hash) DO NOTHING",
@@ -104,13 +91,13 @@ class ResponseCache:
             )
 
     def __len__(self) -> int:
-        with self._connection() as connection:
+        with self._file.connection() as connection:
             return int(connection.execute("SELECT count(*) FROM replies").fetchone()[0])
 
     def find(self, hashes: Sequence[str]) -> dict[str, Reply]:
         """The replies that are stored under any of these hashes, with empty request_ids."""
         found: dict[str, Reply] = {}
-        with self._connection() as connection, _transaction(connection, "DEFERRED"):
+        with self._file.connection() as connection, transaction(connection, "DEFERRED"):
             for start in range(0, len(hashes), _MANY):
                 part = hashes[start : start + _MANY]
                 marks = ", ".join("?" * len(part))
@@ -119,41 +106,13 @@ class ResponseCache:
                     found[row[0]] = Reply("", *row)
         return found
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        try:
-            connection = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
-            try:
-                # FULL syncs the log at each commit: an answer that was paid for survives a power cut, too.
-                connection.execute("PRAGMA synchronous=FULL")
-                yield connection
-            finally:
-                connection.close()
-        except sqlite3.IntegrityError:
-            raise  # a row that must not be stored: a fault of the caller, not of the file
-        except sqlite3.OperationalError as error:
-            raise FoundryError(
-                f"the response cache cannot be used: {error}",
-                where=str(self.path),
-                mend="free disk space, or make the file writable, and run the same command again",
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise FoundryError(
-                f"the response cache cannot be read: {error}",
-                where=str(self.path),
-                mend=f"mv {self.path} {self.path}.damaged   # answers will be generated again",
-            ) from error
 
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection, mode: str = "IMMEDIATE") -> Iterator[None]:
-    connection.execute(f"BEGIN {mode}")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+def _lay_out(connection: sqlite3.Connection) -> None:
+    connection.execute(_SCHEMA)
+    held = {row[1] for row in connection.execute("PRAGMA table_info(replies)")}
+    for column in _SINCE_2:
+        if column.split()[0] not in held:
+            connection.execute(f"ALTER TABLE replies ADD COLUMN {column}")
 
 
 def renamed(replies: Sequence[Reply], request_ids: Sequence[str]) -> list[Reply]:

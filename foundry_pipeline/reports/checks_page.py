@@ -9,9 +9,6 @@ or hide in them (control characters, marks that turn the direction of reading) i
 
 from __future__ import annotations
 
-import os
-import uuid
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +20,10 @@ from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.chain.verdicts import dataset_verdict
 from foundry_pipeline.datasets.shape import lengths
 from foundry_pipeline.declarations import Declarations
-from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.plain import plain
 from foundry_pipeline.reports import svg, tables, wording
 from foundry_pipeline.reports.data import label
+from foundry_pipeline.reports.pages import render_page, write_page
 
 TEMPLATE = "checks_page.html.jinja"
 SHOWN_TEXT = 600  # characters of a failing row's text; the whole is in the dataset
@@ -81,23 +78,7 @@ def write_checks_page(chain: Chain, d: Declarations, dataset: str) -> Path:
     verdict = dataset_verdict(d, chain, dataset)
     page = render_checks(gather_checks(d, find_version(d, chain, dataset), verdict))
     path = checks_path(chain.settings.reports, dataset)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as handle:
-            handle.write(page)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # there may be no folder that it could lie in
-            temporary.unlink()
-        raise FoundryError(
-            f"the page of the checks cannot be written ({error.strerror})",
-            where=str(path),
-            mend=f"free some space or make the folder writable, then: foundry checks {dataset}",
-        ) from error
-    return path
+    return write_page(path, page, what="the page of the checks", again=f"foundry checks {dataset}")
 
 
 def gather_checks(d: Declarations, version: Version, verdict: dict[str, Any]) -> ChecksData:
@@ -120,16 +101,7 @@ def gather_checks(d: Declarations, version: Version, verdict: dict[str, Any]) ->
 
 def render_checks(data: ChecksData) -> str:
     """The page as HTML. Pure: equal data give the same bytes."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "num": wording.number,
         "count": wording.count,
         "label": label,
@@ -139,17 +111,18 @@ def render_checks(data: ChecksData) -> str:
     }
     results = data.verdict["results"]
     failed = [r for r in results if not r["passed"]]
-    return environment.get_template(TEMPLATE).render(
-        d=data,
-        v=data.verdict,
-        means=MEANS,
-        tiles=_tiles(data),
-        failing=[(r, _sample_rows(data.frame, r)) for r in failed],
-        origins=sorted(data.frame["origin"].drop_nulls().unique().to_list()),
-        counts=_counts(data.frame),
-        spreads=_spreads(data),
-        figures=_figures(data),
-    )
+    values = {
+        "d": data,
+        "v": data.verdict,
+        "means": MEANS,
+        "tiles": _tiles(data),
+        "failing": [(r, _sample_rows(data.frame, r)) for r in failed],
+        "origins": sorted(data.frame["origin"].drop_nulls().unique().to_list()),
+        "counts": _counts(data.frame),
+        "spreads": _spreads(data),
+        "figures": _figures(data),
+    }
+    return render_page(TEMPLATE, filters, values)
 
 
 def _tiles(data: ChecksData) -> list[tables.Tile]:

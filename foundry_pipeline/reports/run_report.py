@@ -8,19 +8,16 @@ policy refuses any, so that an answer that holds markup is text whatever happens
 
 from __future__ import annotations
 
-import os
-import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.declarations import Declarations
-from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.reports import tables, wording
 from foundry_pipeline.reports.data import ReportData, label, mode_title
 from foundry_pipeline.reports.figures import figures
 from foundry_pipeline.reports.gather import gather
+from foundry_pipeline.reports.pages import render_page, write_page
 from foundry_pipeline.reports.svg import swatch
 
 TEMPLATE = "run_report.html.jinja"
@@ -33,37 +30,12 @@ def write_report(chain: Chain, d: Declarations, run: str) -> Path:
     """
     page = render_report(gather(chain, d, run))
     path = chain.settings.reports / f"{run}.html"
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as handle:
-            handle.write(page)
-            handle.flush()
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # there may be no folder that it could lie in
-            temporary.unlink()
-        raise FoundryError(
-            f"the report cannot be written ({error.strerror})",
-            where=str(path),
-            mend=f"free some space or make the folder writable, then: foundry report {run}",
-        ) from error
-    return path
+    return write_page(path, page, what="the report", again=f"foundry report {run}")
 
 
 def render_report(data: ReportData) -> str:
     """The page as HTML. Pure: equal data give the same bytes."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "num": wording.number,
         "count": wording.count,
         "label": label,
@@ -74,7 +46,7 @@ def render_report(data: ReportData) -> str:
         "observed": tables.observed,
         "web": tables.web_link,
     }
-    return environment.get_template(TEMPLATE).render(_context(data))
+    return render_page(TEMPLATE, filters, _context(data))
 
 
 def _context(data: ReportData) -> dict[str, Any]:

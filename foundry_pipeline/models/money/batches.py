@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foundry_pipeline.models.money.ledger import Ask, Book, now, transaction
+from foundry_pipeline.lineage.sqlite_file import transaction
+from foundry_pipeline.models.money.ledger import Ask, Book, now
 from foundry_pipeline.models.money.processes import lives, process_mark
 
 

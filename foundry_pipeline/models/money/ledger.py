@@ -19,13 +19,13 @@ from __future__ import annotations
 import datetime as dt
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.sqlite_file import SqliteFile, transaction
 from foundry_pipeline.models.money.prices import Usage, short_usd
 from foundry_pipeline.models.money.processes import lives, process_mark
 
@@ -49,7 +49,6 @@ CREATE TABLE IF NOT EXISTS batches (
 ) WITHOUT ROWID;
 """
 _VERSION = 1
-_WAIT_SECONDS = 60.0
 # What counts against a budget: the cost where it is known, else what was set aside for it.
 _COUNTED = "CASE state WHEN 'settled' THEN cost WHEN 'released' THEN 0 ELSE reserved END"
 
@@ -88,22 +87,13 @@ class MoneyLedger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self.connection() as connection:
-            found = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            if found > _VERSION:
-                raise FoundryError(
-                    f"the ledger of money has layout {found}, this version knows {_VERSION}",
-                    where=str(path),
-                    mend="update Foundry, or set FOUNDRY_STORE to another folder",
-                )
-            if found < _VERSION:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("BEGIN IMMEDIATE")
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={_VERSION}")
-                connection.execute("COMMIT")
+        self.connection = SqliteFile(
+            path,
+            what="ledger of money",
+            version=_VERSION,
+            lay_out=_lay_out,
+            lost="put its backup in place; without one nobody knows what of the budget is left",
+        ).connection
 
     def book(self, *, asset: str, run: str, caps: Caps) -> Book:
         return Book(self, asset=asset, run=run, caps=caps)
@@ -131,40 +121,10 @@ class MoneyLedger:
             )
         return before
 
-    @contextmanager
-    def connection(self) -> Iterator[sqlite3.Connection]:
-        try:
-            connection = sqlite3.connect(self.path, timeout=_WAIT_SECONDS, isolation_level=None)
-            try:
-                connection.execute("PRAGMA synchronous=FULL")
-                yield connection
-            finally:
-                connection.close()
-        except sqlite3.IntegrityError:
-            raise
-        except sqlite3.OperationalError as error:
-            raise FoundryError(
-                f"the ledger of money cannot be used: {error}",
-                where=str(self.path),
-                mend="free disk space, or make the file writable, and run the same command again",
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise FoundryError(
-                f"the ledger of money cannot be read: {error}",
-                where=str(self.path),
-                mend="put its backup in place; without one nobody knows what of the budget is left",
-            ) from error
 
-
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
+def _lay_out(connection: sqlite3.Connection) -> None:
+    for statement in filter(str.strip, _SCHEMA.split(";")):
+        connection.execute(statement)
 
 
 def _totals(connection: sqlite3.Connection, *, run: str | None = None, asset: str | None = None) -> Totals:

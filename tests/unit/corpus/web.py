@@ -61,3 +61,9 @@ def web(folder: Path, site: Site) -> Web:
     base.mkdir()
     site.begin_anew()
     return Web(site, base, Store(folder / "store"))
+
+
+def urls(net: Web, *paths: str, fetch: dict | None = None, **told) -> SourceManifest:
+    """A source of these paths of the site, a document each, named by its file."""
+    documents = {Path(p).stem: {"url": net.site.url(p), "date": "1788-06-01", **told} for p in paths}
+    return net.manifest({"kind": "url", "documents": documents, "fetch": fetch or {}})

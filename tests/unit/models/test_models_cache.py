@@ -86,10 +86,11 @@ def test_a_kill_between_two_rows_of_a_group_leaves_nothing(tmp_path: Path) -> No
     script = """
         import os, signal, sys
         from pathlib import Path
-        import foundry_pipeline.models.cache as module
+        from foundry_pipeline.lineage.sqlite_file import transaction
+        from foundry_pipeline.models.cache import ResponseCache
 
-        cache = module.ResponseCache(Path(sys.argv[1]))
-        with cache._connection() as connection, module._transaction(connection):
+        cache = ResponseCache(Path(sys.argv[1]))
+        with cache._file.connection() as connection, transaction(connection):
             connection.execute(
                 "INSERT INTO replies (request_hash, text, finish_reason, prompt_tokens, completion_tokens) "
                 "VALUES ('a', 'one', 'stop', 1, 1)"
