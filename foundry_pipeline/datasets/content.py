@@ -14,10 +14,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
 
 from foundry_pipeline.errors import DamagedArtifact
-from foundry_pipeline.lineage.hashing import canonical_json
 from foundry_pipeline.lineage.store import write_json
 from foundry_pipeline.pairs.candidates import PAIRS
 
@@ -26,11 +26,14 @@ PAIRS_FILE, FACTS_FILE = "pairs.parquet", "dataset.json"
 
 def dataset_hash(frame: pl.DataFrame) -> str:
     """SHA-256 (hex) of a dataset's content; columns beside PAIRS do not count. Raises ValueError for a NaN score."""
-    sha = hashlib.sha256(canonical_json(list(PAIRS)).encode())
-    rows = frame.select(pl.col(c).cast(t) for c, t in PAIRS.items()).iter_rows()
+    frame = frame.select(pl.col(c).cast(t) for c, t in PAIRS.items())
+    for column in frame.select(pl.selectors.float()):
+        if not column.drop_nulls().is_finite().all():  # JSON has no such number, and orjson would write null
+            raise ValueError(f"a {column.name} is no finite number")
+    sha = hashlib.sha256(orjson.dumps(list(PAIRS)))
     # Equal ids are ordered by the rest of their rows, so that a defective dataset has one hash too.
-    for _, line in sorted((str(row[0]), canonical_json(list(row))) for row in rows):
-        sha.update(b"\n" + line.encode())
+    for _, line in sorted((str(row[0]), orjson.dumps(row)) for row in frame.iter_rows()):
+        sha.update(b"\n" + line)
     return sha.hexdigest()
 
 

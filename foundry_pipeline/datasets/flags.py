@@ -15,9 +15,8 @@ import polars as pl
 from foundry_pipeline.declarations.sources import Character
 from foundry_pipeline.pairs.candidates import pair_id, voice_scores
 from foundry_pipeline.pairs.overlap import OverlapIndex
-from foundry_pipeline.textcolumns import Lexicon, Texts, read_texts, shared_lexicon, word_counts
+from foundry_pipeline.textcolumns import Lexicon, Texts, in_slices, read_texts, word_counts
 
-_SLICE = 16_384  # pairs read at once
 FLAGS = {
     "chosen_words": pl.Int64,
     "rejected_words": pl.Int64,
@@ -35,8 +34,7 @@ def pair_flags(frame: pl.DataFrame, *, character: Character, overlaps: Mapping[s
     frame: pair_id, prompt, chosen, rejected, origin. overlaps: `suite` and `held_out`. A length is null where a side is
     missing or has no word, a contrast where a side is missing; the flags never are. Two sides differ if one is missing.
     """
-    lexicon = shared_lexicon()
-    parts = [_flags(part, character, overlaps, lexicon) for part in frame.iter_slices(_SLICE)]
+    parts = in_slices(lambda part, lexicon: _flags(part, character, overlaps, lexicon), frame)
     return pl.concat([pl.DataFrame(schema=FLAGS), *parts])
 
 

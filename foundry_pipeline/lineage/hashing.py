@@ -11,11 +11,13 @@ import hashlib
 import inspect
 import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 
 def canonical_json(value: Any) -> str:
@@ -26,6 +28,17 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """SHA-256 (hex, 64 characters) of the canonical JSON of a value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def texts_digest(texts: Mapping[str, str | None]) -> str:
+    """`digest` of a flat mapping of texts, several times as fast: for what is hashed by the hundred thousand.
+
+    Raises ValueError for a text that is no Unicode (a lone surrogate).
+    """
+    try:
+        return hashlib.sha256(orjson.dumps(texts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    except orjson.JSONEncodeError as error:
+        raise ValueError(str(error)) from error
 
 
 def file_hash(path: Path) -> str:

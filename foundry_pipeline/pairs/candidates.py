@@ -11,9 +11,9 @@ import polars as pl
 
 from foundry_pipeline.declarations.sources import Character
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.lineage.hashing import digest
+from foundry_pipeline.lineage.hashing import texts_digest
 from foundry_pipeline.pairs import Schema
-from foundry_pipeline.textcolumns import Lexicon, Texts, read_texts, repetition, shared_lexicon, voice
+from foundry_pipeline.textcolumns import Lexicon, Texts, in_slices, read_texts, repetition, voice
 
 PAIRS: Schema = {
     "pair_id": pl.String,
@@ -38,12 +38,11 @@ PAIRS: Schema = {
 }
 CANDIDATES: Schema = {**PAIRS, "finish_reason": pl.String}
 _SCORES = {c: PAIRS[c] for c in ("pair_id", "voice_chosen", "voice_rejected", "voice_contrast", "repetition_rejected")}
-_SLICE = 16_384  # pairs read at once
 
 
 def pair_id(prompt: str, chosen: str, rejected: str | None, origin: str) -> str:
     """SHA-256 (hex) of what the pair says and where it comes from."""
-    return digest({"prompt": prompt, "chosen": chosen, "rejected": rejected, "origin": origin})
+    return texts_digest({"prompt": prompt, "chosen": chosen, "rejected": rejected, "origin": origin})
 
 
 def voice_scores(texts: Texts, character: Character) -> list[float]:
@@ -59,8 +58,7 @@ def score_pairs(pairs: pl.DataFrame, character: Character) -> pl.DataFrame:
     """
     if pairs.is_empty():
         return pairs.with_columns(pl.lit(None, t).alias(c) for c, t in _SCORES.items())
-    lexicon = shared_lexicon()
-    return pl.concat([_scored(part, character, lexicon) for part in pairs.iter_slices(_SLICE)])
+    return pl.concat(in_slices(lambda part, lexicon: _scored(part, character, lexicon), pairs))
 
 
 def _scored(pairs: pl.DataFrame, character: Character, lexicon: Lexicon) -> pl.DataFrame:

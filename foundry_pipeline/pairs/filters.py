@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from foundry_pipeline import textcolumns
 from foundry_pipeline.declarations.assets import Filters
@@ -26,11 +27,11 @@ from foundry_pipeline.declarations.generation import Teacher
 from foundry_pipeline.declarations.sources import Character
 from foundry_pipeline.pairs import Schema
 from foundry_pipeline.pairs.batches import Batch, Found
-from foundry_pipeline.pairs.duplicates import PERMUTATIONS, near_duplicates, sketches
+from foundry_pipeline.pairs.duplicates import PERMUTATIONS, Sketches, near_duplicates, sketches
 from foundry_pipeline.pairs.likeness import LikenessIndex
 from foundry_pipeline.pairs.overlap import OverlapIndex
 from foundry_pipeline.pairs.rules import OF_A_CHARACTER, PAIR_RULES
-from foundry_pipeline.textcolumns import row_hashes, shared_lexicon
+from foundry_pipeline.textcolumns import Lexicon, in_slices, row_hashes
 
 DROPPED: Schema = {
     "pair_id": pl.String,
@@ -49,7 +50,7 @@ PARAPHRASES = {
 }
 RULES: tuple[str, ...] = (*PAIR_RULES, *OVERLAPS, *PARAPHRASES, "exact_duplicate", "near_duplicate")
 _PLACE = {rule: place for place, rule in enumerate(RULES)}
-_SLICE = 16_384  # pairs read at once
+_SLICE: int | None = None  # pairs read at once, where it is not to be what is usual
 
 MODULES: tuple[str, ...] = tuple(
     f"foundry_pipeline.pairs.{m}"
@@ -67,6 +68,14 @@ class Unknown:
 
 
 @dataclass
+class _Part:
+    """What the rules found in one slice, by rule, and what they measured of each of its pairs."""
+
+    found: dict[str, Found]
+    measured: pl.DataFrame
+
+
+@dataclass
 class Judged:
     """What the rules say of some pairs, by row number.
 
@@ -81,6 +90,18 @@ class Judged:
     first: dict[int, tuple[int, float, str]] = field(default_factory=dict)
     unsure: dict[str, int] = field(default_factory=dict)
     measured: list[pl.DataFrame] = field(default_factory=list)
+
+    @property
+    def read(self) -> int:
+        """Rows whose slices were appended so far."""
+        return sum(part.height for part in self.measured)
+
+    def append(self, part: _Part) -> None:
+        """Take down what was found in the next slice of the rows."""
+        rows = range(self.read, self.read + part.measured.height)
+        for rule, found in part.found.items():
+            self.add(rule, found, rows)
+        self.measured.append(part.measured)
 
     def add(self, rule: str, found: Found, rows: Sequence[int]) -> None:
         """Take down a rule's findings; `rows` are the row numbers that its own stand for."""
@@ -148,10 +169,8 @@ def apply_filters(
 def pair_faults(pairs: pl.DataFrame, filters: Filters, character: Character) -> Judged:
     """The rules on single pairs alone; `pairs` has prompt, chosen, rejected, and finish_reason if it is known."""
     judged = Judged(pairs.height, tuple(PAIR_RULES))
-    lexicon, at = shared_lexicon(), 0
-    for part in pairs.iter_slices(_SLICE):
-        _judge_batch(judged, Batch.read(part, lexicon, filters, character), range(at, at + part.height))
-        at += part.height
+    for part in in_slices(lambda part, lexicon: _read(Batch.read(part, lexicon, filters, character)), pairs, _SLICE):
+        judged.append(part)
     return judged
 
 
@@ -186,19 +205,20 @@ def judge_pairs(
     left_out = {*OVERLAPS, *PARAPHRASES} - {*overlaps, *likenesses} | (set() if character else set(OF_A_CHARACTER))
     judged = Judged(pairs.height, tuple(r for r in RULES if r not in left_out))
 
-    lexicon, at = shared_lexicon(), 0
+    def read(part: pl.DataFrame, lexicon: Lexicon) -> tuple[_Part, Sketches, NDArray[np.uint64]]:
+        batch = Batch.read(part, lexicon, filters, character)
+        read = _read(batch)
+        read.found.update({rule: _overlapping(batch, index, OVERLAPS[rule]) for rule, index in overlaps.items()})
+        said = np.stack((row_hashes(batch.prompt), row_hashes(batch.chosen)), axis=1)
+        return read, sketches(batch.prompt, batch.chosen), said
+
     known = [np.empty((0, PERMUTATIONS), dtype=np.uint32)]
     said = [np.empty((0, 2), dtype=np.uint64)]
-    for part in pairs.iter_slices(_SLICE):
-        batch = Batch.read(part, lexicon, filters, character)
-        rows = range(at, at + part.height)
-        _judge_batch(judged, batch, rows)
-        for rule, index in overlaps.items():
-            judged.add(rule, _overlapping(batch, index, OVERLAPS[rule]), rows)
-        known.append(sketches(batch.prompt, batch.chosen))
-        said.append(np.stack((row_hashes(batch.prompt), row_hashes(batch.chosen)), axis=1))
-        at += part.height
-        progress(at)
+    for part, sketched, hashes in in_slices(read, pairs, _SLICE):
+        judged.append(part)
+        known.append(sketched)
+        said.append(hashes)
+        progress(judged.read)
 
     for rule, (threshold, texts) in likenesses.items():
         sound = np.flatnonzero(judged.kept.to_numpy()).tolist()
@@ -222,11 +242,9 @@ def judge_pairs(
     return judged
 
 
-def _judge_batch(judged: Judged, batch: Batch, rows: Sequence[int]) -> None:
-    for name, rule in PAIR_RULES.items():
-        if batch.character is not None or name not in OF_A_CHARACTER:
-            judged.add(name, rule(batch), rows)
-    judged.measured.append(batch.scores())
+def _read(batch: Batch) -> _Part:
+    asked = {n: rule for n, rule in PAIR_RULES.items() if batch.character is not None or n not in OF_A_CHARACTER}
+    return _Part({name: rule(batch) for name, rule in asked.items()}, batch.scores())
 
 
 def _overlapping(batch: Batch, index: OverlapIndex, what: str) -> Found:

@@ -24,6 +24,7 @@ from foundry_pipeline.textcolumns.measures import (
     word_counts,
 )
 from foundry_pipeline.textcolumns.phrases import Phrases
+from foundry_pipeline.textcolumns.slices import in_slices
 
 __all__ = [
     "MODULES",
@@ -31,6 +32,7 @@ __all__ = [
     "Phrases",
     "Texts",
     "contractions",
+    "in_slices",
     "modern_idiom",
     "ngram_hashes",
     "read_texts",

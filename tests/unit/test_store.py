@@ -14,7 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundry_pipeline.errors import DamagedArtifact, FoundryError, Locked
-from foundry_pipeline.lineage.hashing import canonical_json, code_version, digest, folder_files, folder_hash
+from foundry_pipeline.lineage.hashing import (
+    canonical_json,
+    code_version,
+    digest,
+    folder_files,
+    folder_hash,
+    texts_digest,
+)
 from foundry_pipeline.lineage.store import Store
 
 
@@ -146,6 +153,15 @@ def test_digest_survives_a_round_trip_and_key_order(value: object) -> None:
     assert digest(again) == digest(value)
     if isinstance(value, dict):
         assert digest(dict(reversed(list(value.items())))) == digest(value)
+
+
+@given(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.none() | st.text(), max_size=5))
+def test_texts_have_the_digest_of_their_canonical_json(texts: dict[str, str | None]) -> None:
+    if any("\ud800" <= c <= "\udfff" for t in texts.values() if t for c in t):
+        with pytest.raises(ValueError, match=r"(?i)utf-8"):
+            texts_digest(texts)
+    else:
+        assert texts_digest(texts) == digest(texts)
 
 
 @given(json_values, json_values)

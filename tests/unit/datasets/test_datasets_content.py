@@ -50,6 +50,13 @@ def test_floats_count_to_the_last_bit(make_pairs, a: float, b: float) -> None:
     assert (first == second) == (repr(a) == repr(b))
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), float("-inf")])
+def test_a_score_that_is_no_number_has_no_hash(make_pairs, score: float) -> None:
+    """JSON knows no such number, and an encoder that writes null for it would give two datasets one name."""
+    with pytest.raises(ValueError, match="fit is no finite number"):
+        dataset_hash(make_pairs(2).with_columns(fit=pl.Series([None, score], dtype=pl.Float64)))
+
+
 def test_a_dataset_comes_back_as_it_was_written(make_pairs, tmp_path) -> None:
     frame = make_pairs(5)
     written = write_dataset(frame, tmp_path / "d")
