@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup madison test lint ui report bench clean-venv help
+.PHONY: setup madison ladder test lint ui report bench clean-venv help
 
 help:
 	@echo "make madison   environment, whole chain (trains v3b and R2), score table, report"
+	@echo "make ladder    trains and judges all declared runs, prints measured beside reported"
 	@echo "make test      environment, lint, types, every test"
 	@echo "make ui        the Dagster UI on http://127.0.0.1:3000"
 	@echo "make bench     measurements, into benchmarks/results/"
@@ -28,8 +29,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	touch $@
 
 madison: setup
-	dagster asset materialize --select '*madison_r2_eval'
+	dagster asset materialize --select '*madison_r2_serving_matrix'
 	foundry report madison_r2
+
+# A run that fails leaves the others to go on; the table says which row is missing, and the target then fails.
+ladder: setup
+	-dagster asset materialize --select "$$(foundry ladder --select)"
+	foundry ladder --complete
 
 test: setup
 	scripts/browser.sh

@@ -33,8 +33,12 @@ class MissingArtifact(FoundryError):
 
 
 class GateRefused(FoundryError):
-    """A dataset without a passed verdict; training does not start."""
+    """A dataset, or exported files, without a passed verdict; what would read them does not start."""
 
 
 class Locked(FoundryError):
     """Another process is writing the same artifact."""
+
+
+class Collapsed(FoundryError):
+    """A training that a guard has stopped: there is no adapter, and nothing of it is scored."""

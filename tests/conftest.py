@@ -47,7 +47,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """
 
     def make(folder: Path) -> None:
-        done = make_project(folder).materialize("*keeper_first_eval")
+        done = make_project(folder).materialize("*keeper_first_serving_matrix")
         assert done.returncode == 0, done.stdout[-6000:]
 
     return Project(made_once(tmp_path_factory, "built", make))

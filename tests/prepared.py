@@ -3,6 +3,7 @@ answered is written by hand under the hashes that the chain looks for."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,16 @@ def pairs(origin: str, count: int, passages: list[str], d: Declarations, *, twis
 
 
 def prepare(
-    root: Path, *, change: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame, make: bool = True
+    root: Path,
+    *,
+    change: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame,
+    make: bool = True,
+    dense: Path | None = None,
 ) -> Project:
     """The project at `root` (made unless it is there) with all three datasets built from pairs that `change` has seen.
 
-    Called again with another `change`, it leaves a second version of each dataset in the same store.
+    Called again with another `change`, it leaves a second version of each dataset in the same store. `dense` is a model
+    folder to stand for the base model; by default there is no more of it than a tokenizer.
     """
     project = make_project(root) if make else Project(root)
     for name, recipe in DECLARED.items():
@@ -89,7 +95,7 @@ def prepare(
         "keeper_filtered_pairs": {"pairs": made, "dropped": dropped},
     }
     for name, frames in by_hand.items():
-        _publish(chain, name, frames, marker=made.height)
+        _publish(chain, name, frames, marker=made.height, dense=dense)
     for name in DECLARED:
         _build(chain, name)
     return project
@@ -102,18 +108,40 @@ def _build(chain: Chain, name: str) -> Materialized:
     return chain.materialize(name, run_script=no_script, log=lambda text: None)
 
 
-def _publish(chain: Chain, name: str, frames: dict[str, pl.DataFrame], *, marker: int) -> None:
-    """An artifact made by hand, under the input hash that the chain asks for; an earlier one is written over."""
-    stage, found = chain.stages[name], chain.resolve(name)
-    assert found.input_hash is not None, found.missing
-    payload = chain.store.work(found.input_hash) / "payload"
-    payload.mkdir(parents=True, exist_ok=True)
+def _publish(
+    chain: Chain, name: str, frames: dict[str, pl.DataFrame], *, marker: int, dense: Path | None = None
+) -> None:
+    payload = _payload(chain, name)
     for frame_name, frame in frames.items():
         frame.write_parquet(payload / f"{frame_name}.parquet")
     (payload / "made_by_hand.txt").write_text(f"{name} {marker}")
-    if not frames:
+    if not frames and dense is not None:
+        shutil.copytree(dense, payload / "dense", dirs_exist_ok=True)
+    elif not frames:
         (payload / "dense").mkdir(exist_ok=True)
         (payload / "dense/tokenizer.json").write_text(tiny_tokenizer())
+    _index(chain, name, payload)
+
+
+def publish_folder(chain: Chain, name: str, folder: Path) -> None:
+    """A copy of a folder as the artifact of that name for the present declarations, in place of an earlier one."""
+    payload = _payload(chain, name)
+    shutil.copytree(folder, payload, dirs_exist_ok=True)
+    _index(chain, name, payload)
+
+
+def _payload(chain: Chain, name: str) -> Path:
+    found = chain.resolve(name)
+    assert found.input_hash is not None, found.missing
+    payload = chain.store.work(found.input_hash) / "payload"
+    payload.mkdir(parents=True, exist_ok=True)
+    return payload
+
+
+def _index(chain: Chain, name: str, payload: Path) -> None:
+    """Publish a payload made by hand under the input hash that the chain asks for; an earlier one is written over."""
+    stage, found = chain.stages[name], chain.resolve(name)
+    assert found.input_hash is not None
     inputs = {i: chain.resolve(i).record for i in stage.inputs}
     chain.store.publish(
         payload,

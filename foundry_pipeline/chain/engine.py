@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from foundry_pipeline.chain.collapses import mark, refuse, refuse_waiting
 from foundry_pipeline.chain.stage import BuildContext, Stage
-from foundry_pipeline.errors import MissingArtifact
+from foundry_pipeline.errors import Collapsed, MissingArtifact
 from foundry_pipeline.launch import ScriptRunner
 from foundry_pipeline.lineage.hashing import code_version, digest
 from foundry_pipeline.lineage.store import Artifact, Record, Store
@@ -110,9 +111,14 @@ class Chain:
         )
 
     def require(self, name: str) -> Materialized:
-        """The stage's artifact as it stands, verified; MissingArtifact with the command that builds it otherwise."""
-        found = self.resolve(name)
+        """The stage's artifact as it stands, verified; MissingArtifact with the command that builds it otherwise.
+
+        Collapsed where it is missing because a training that it waits for collapsed.
+        """
+        memo: dict[str, Resolved] = {}
+        found = self.resolve(name, memo)
         if found.record is None:
+            refuse_waiting(self.store, self.stages, found.missing or (name,), memo)
             lacking = ", ".join(found.missing or (name,))
             raise MissingArtifact(
                 f"{name} has not been built for the present declarations (missing: {lacking})",
@@ -133,7 +139,8 @@ class Chain:
         """Build a stage, or find it built.
 
         Inputs must be there and whole; the stage's gate is asked before anything else. One writer at a time; work
-        left by a killed process is resumed. Raises MissingArtifact, DamagedArtifact, GateRefused, Locked.
+        left by a killed process is resumed. Raises MissingArtifact, DamagedArtifact, GateRefused, Locked, and Collapsed
+        where a training collapsed, now or when these inputs were last tried.
         """
         stage = self.stages[name]
         memo: dict[str, Resolved] = {}
@@ -141,6 +148,7 @@ class Chain:
         if found.missing == (name,):
             self.external(stage)  # raises what says which source was not fetched, and the command that does it
         if found.missing:
+            refuse_waiting(self.store, self.stages, found.missing, memo)
             raise MissingArtifact(
                 f"{name} cannot be built: {', '.join(found.missing)} is not there for the present declarations",
                 where=str(self.store.root),
@@ -158,6 +166,8 @@ class Chain:
         if found.record is not None:
             artifact = self.store.open(found.record.content_hash, name=name)
             return Materialized(stage, artifact, found.record, reused=True, seconds=0.0)
+        told = (self.settings, self.store, stage, input_hash)
+        refuse(*told, records, self.code_version(stage))
         started = time.monotonic()
         with self.store.lock(input_hash, name=name):
             # Another process may have finished it while this one waited for nothing: look again under the lock.
@@ -166,7 +176,11 @@ class Chain:
                 artifact = self.store.open(record.content_hash, name=name)
                 return Materialized(stage, artifact, record, reused=True, seconds=0.0)
             work = self.store.work(input_hash)
-            built = stage.build(BuildContext(self.settings, self.store, inputs, work, run_script, log, name))
+            try:
+                built = stage.build(BuildContext(self.settings, self.store, inputs, work, run_script, log, name))
+            except Collapsed:
+                mark(*told, work, records, self.code_version(stage))
+                raise
             seconds = time.monotonic() - started
             fields = {
                 "name": name,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from foundry_pipeline.chain.model_stages import GGUF_TYPES, base_asset, dense_dir
+from foundry_pipeline.chain.model_stages import base_asset, dense_dir
+from foundry_pipeline.chain.modes import adapter_of, mode_inputs, serving_modes, uses_adapter
 from foundry_pipeline.chain.stage import BuildContext, Built, Stage
 from foundry_pipeline.declarations import CharacterFiles, Declarations
 from foundry_pipeline.declarations.assets import Evaluation, Run
@@ -26,20 +27,19 @@ def build_eval(
     passages: str,
     files: CharacterFiles,
     evaluation: Evaluation,
+    serving: tuple[str, ...],
     profile: str,
     judge: str,
     threads: int,
     attempt: int,
 ) -> Built:
     weights: dict[str, dict[str, Any]] = {}
-    for mode in evaluation.modes:
+    for mode in serving:
         if mode == "base":
             weights[mode] = {"dense": str(dense_dir(ctx.inputs[base]))}
-        elif mode == "adapter":
-            weights[mode] = {
-                "dense": str(dense_dir(ctx.inputs[start])),
-                "adapter": str(ctx.inputs[f"{run}_adapter"].payload),
-            }
+        elif uses_adapter(mode):
+            folder, _ = adapter_of(ctx.inputs[f"{run}_adapter"], mode)
+            weights[mode] = {"dense": str(dense_dir(ctx.inputs[start])), "adapter": str(folder)}
         elif mode == "merged":
             weights[mode] = {"dense": str(dense_dir(ctx.inputs[f"{run}_merged"]))}
         else:
@@ -55,7 +55,7 @@ def build_eval(
             "character": files.character.model_dump(mode="json"),
             "passages": str(ctx.inputs[passages].payload),
             "responses": str(ctx.inputs[f"{run}_responses"].payload / "responses.parquet"),
-            "modes": list(evaluation.modes),
+            "modes": list(serving),
             "weights": weights,
             "resamples": evaluation.bootstrap_resamples,
             "confidence": evaluation.confidence,
@@ -71,13 +71,8 @@ def eval_stage(d: Declarations, run: Run, *, attempt: int = 0) -> Stage:
     base = base_asset(d.base_model(run.base))
     start = f"{run.start_from}_merged" if run.start_from else base
     passages = f"{run.character}_passages"
-    inputs = [f"{run.run}_responses", passages, base]
-    if "adapter" in evaluation.modes:
-        inputs += [start, f"{run.run}_adapter"]
-    if "merged" in evaluation.modes:
-        inputs.append(f"{run.run}_merged")
-    if any(m in GGUF_TYPES for m in evaluation.modes):
-        inputs.append(f"{run.run}_gguf")
+    serving = serving_modes(run, evaluation)
+    inputs = [f"{run.run}_responses", passages, *mode_inputs(run.run, serving, base=base, start=start)]
     return Stage(
         name=f"{run.run}_eval",
         kind="eval",
@@ -86,7 +81,7 @@ def eval_stage(d: Declarations, run: Run, *, attempt: int = 0) -> Stage:
             "suite": files.suite.model_dump(mode="json"),
             "controls": files.controls.model_dump(mode="json"),
             "character": files.character.model_dump(mode="json"),
-            "modes": list(evaluation.modes),
+            "modes": list(serving),
             "judge": d.profile.judge,
             "resamples": evaluation.bootstrap_resamples,
             "confidence": evaluation.confidence,
@@ -111,6 +106,7 @@ def eval_stage(d: Declarations, run: Run, *, attempt: int = 0) -> Stage:
             passages=passages,
             files=files,
             evaluation=evaluation,
+            serving=serving,
             profile=d.profile.profile,
             judge=d.profile.judge,
             threads=d.profile.threads,

@@ -10,6 +10,8 @@ from foundry_pipeline.chain.data_stages import data_stages
 from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.chain.evaluation_stages import eval_stage
 from foundry_pipeline.chain.model_stages import adapter_stages, base_stage
+from foundry_pipeline.chain.parity_stages import parity_stage
+from foundry_pipeline.chain.serving_stages import matrix_stage
 from foundry_pipeline.declarations import Declarations, load
 from foundry_pipeline.declarations.assets import Run
 from foundry_pipeline.errors import DeclarationError
@@ -24,7 +26,7 @@ def build_chain(d: Declarations, settings: Settings) -> Chain:
     for character in d.characters:
         stages += data_stages(d, character, settings.store)
     for run in d.runs.values():
-        stages += [*adapter_stages(d, run), eval_stage(d, run)]
+        stages += [*adapter_stages(d, run), parity_stage(d, run), eval_stage(d, run), matrix_stage(d, run)]
     named = {s.name: s for s in stages}
     if len(named) != len(stages):
         twice = sorted({s.name for s in stages if sum(o.name == s.name for o in stages) > 1})

@@ -12,6 +12,8 @@ import polars as pl
 
 from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.chain.gate import require_verdict
+from foundry_pipeline.chain.modes import GGUF_TYPES, adapter_of, mode_inputs, serving_modes, uses_adapter
+from foundry_pipeline.chain.origins import declared_origin, origin
 from foundry_pipeline.chain.stage import BuildContext, Built, Stage
 from foundry_pipeline.declarations import CharacterFiles, Declarations
 from foundry_pipeline.declarations.assets import Evaluation, HubModel, Profile, PypiModel, Run
@@ -20,8 +22,9 @@ from foundry_pipeline.lineage.hashing import file_hash
 from foundry_pipeline.lineage.store import Artifact
 from foundry_pipeline.models.base import pypi_file
 from foundry_pipeline.models.requests import ModelRef, evaluation_requests
+from foundry_pipeline.training.plan import CODE as TRAINER_CODE
 from foundry_pipeline.training.plan import MODULE as TRAINER
-from foundry_pipeline.training.plan import declared, effective, training_spec
+from foundry_pipeline.training.plan import declared, declared_checkpoints, effective, guarding, training_spec
 
 
 def base_asset(model: str) -> str:
@@ -42,7 +45,7 @@ def model_fingerprint(model: PypiModel | HubModel) -> dict[str, str]:
 
 def base_stage(d: Declarations, name: str) -> Stage:
     model = d.profile.models[name]
-    declared = model.model_dump(mode="json", exclude={"title"})
+    declared = model.model_dump(mode="json", exclude={"title", "architecture"})
     return Stage(
         name=base_asset(name),
         kind="base_model",
@@ -67,7 +70,8 @@ def build_adapter(ctx: BuildContext, *, run: Run, profile: Profile, start: str, 
         dataset_hash=data.content_hash,
         order=order,
     )
-    result, facts = ctx.script(TRAINER, spec)
+    board = ctx.settings.store / "tensorboard" / run.run
+    result, facts = ctx.script(TRAINER, {**spec, "tensorboard": str(board)})
     return Built(result, facts)
 
 
@@ -103,27 +107,12 @@ def adapter_stages(d: Declarations, run: Run) -> list[Stage]:
                 **values,
                 "seed": run.seed,
                 "threads": d.profile.threads,
+                "guards": guarding(run.guards, d.profile.save_every_steps),
                 # A dataset's hash is over its rows, whatever their order; a declared order is the training's matter.
                 **({} if order == "shuffle" else {"order": order}),
+                **({"checkpoints": declared_checkpoints(run)} if run.checkpoints else {}),
             },
-            code=tuple(
-                f"foundry_pipeline.training.{m}"
-                for m in (
-                    "train",
-                    "adapters",
-                    "loop",
-                    "team",
-                    "tokens",
-                    "curriculum",
-                    "plan",
-                    "machine",
-                    "preference.layout",
-                    "preference.attention",
-                    "preference.vocabulary",
-                    "preference.losses",
-                    "preference.step",
-                )
-            ),
+            code=TRAINER_CODE,
             build=partial(build_adapter, run=run, profile=d.profile, start=start, order=order),
             gate=partial(adapter_gate, d, run.dataset),
             character=run.character,
@@ -142,18 +131,18 @@ def adapter_stages(d: Declarations, run: Run) -> list[Stage]:
         Stage(
             name=gguf,
             kind="gguf",
-            inputs=(merged,),
-            declaration={"types": list(GGUF_TYPES)},
-            code=("foundry_pipeline.export.gguf",),
-            build=partial(build_gguf, merged=merged),
+            # The files say which data and which adapter they come from, so these are inputs too.
+            inputs=tuple(dict.fromkeys((merged, adapter, run.dataset, base, start))),
+            declaration={"types": list(GGUF_TYPES), "origin": declared_origin(d, run)},
+            code=tuple(
+                f"foundry_pipeline.export.{m}" for m in ("gguf", "gguf_keys", "converter", "lora_gguf", "merge")
+            ),
+            build=partial(build_gguf, merged=merged, adapter=adapter, base=base, declared=declared_origin(d, run)),
             character=run.character,
             shown=shown,
         ),
         responses_stage(d, run, evaluation, base=base, start=start),
     ]
-
-
-GGUF_TYPES = ("f16", "q8_0", "q5_k_m", "q4_k_m")
 
 
 def build_merged(ctx: BuildContext, *, base: str, adapter: str) -> Built:
@@ -166,14 +155,16 @@ def build_merged(ctx: BuildContext, *, base: str, adapter: str) -> Built:
     return Built(result, facts)
 
 
-def build_gguf(ctx: BuildContext, *, merged: str) -> Built:
+def build_gguf(ctx: BuildContext, *, merged: str, adapter: str, base: str, declared: dict[str, Any]) -> Built:
     source = ctx.inputs[merged]
+    told = origin(declared, base, {name: artifact.content_hash for name, artifact in ctx.inputs.items()})
     spec = {
         "stage": "gguf",
         "model_dir": str(dense_dir(source)),
-        # Named by content, because the converter would otherwise write the folder's name into the file.
-        "model_name": source.content_hash[:16],
+        "model_name": told.run,
         "types": list(GGUF_TYPES),
+        "origin": told.to_json(),
+        "adapter_dir": str(ctx.inputs[adapter].payload),
     }
     result, facts = ctx.script("foundry_pipeline.export.export", spec)
     return Built(result, facts)
@@ -184,24 +175,19 @@ def model_refs(
 ) -> dict[str, ModelRef]:
     """The model behind each serving mode.
 
-    `base` is the untuned base; `adapter` the LoRA applied at run time to the weights it was trained on; `merged` the
-    same folded into them; the GGUF types are made from `merged`.
+    `base` is the untuned base; `adapter` the LoRA applied at run time to the weights it was trained on, a named
+    checkpoint the LoRA as it was at that step; `merged` the finished one folded into them; the GGUF types are made from
+    `merged`.
     """
     out: dict[str, ModelRef] = {}
     for mode in modes:
         if mode == "base":
             art = inputs[base]
             out[mode] = ModelRef("transformers", str(dense_dir(art)), art.content_hash, None, None, "base")
-        elif mode == "adapter":
-            art, lora = inputs[start], inputs[f"{run}_adapter"]
-            out[mode] = ModelRef(
-                "transformers",
-                str(dense_dir(art)),
-                art.content_hash,
-                str(lora.payload),
-                lora.content_hash,
-                "adapter on base",
-            )
+        elif uses_adapter(mode):
+            art, (folder, lora_hash) = inputs[start], adapter_of(inputs[f"{run}_adapter"], mode)
+            title = "adapter on base" if mode == "adapter" else f"{mode} on base"
+            out[mode] = ModelRef("transformers", str(dense_dir(art)), art.content_hash, str(folder), lora_hash, title)
         elif mode == "merged":
             art = inputs[f"{run}_merged"]
             out[mode] = ModelRef("transformers", str(dense_dir(art)), art.content_hash, None, None, "merged")
@@ -220,13 +206,14 @@ def build_responses(
     base: str,
     files: CharacterFiles,
     evaluation: Evaluation,
+    serving: tuple[str, ...],
     max_tokens: int,
     threads: int,
     group: int,
     precision: str,
 ) -> Built:
     requests = evaluation_requests(files.suite.prompts, evaluation.sampling, max_tokens=max_tokens)
-    refs = model_refs(run, start, base, ctx.inputs, evaluation.modes)
+    refs = model_refs(run, start, base, ctx.inputs, serving)
     prompts = {p.id: p for p in files.suite.prompts}
     rows, modes = [], {}
     for mode, ref in refs.items():
@@ -291,14 +278,20 @@ def generate_in_child(
     return read_replies(result), facts
 
 
+def parity_gate(d: Declarations, run: str, chain: Chain, inputs: Mapping[str, Artifact]) -> None:
+    """Refuse exported files without a passed verdict of export parity under the bounds as they are declared now."""
+    from foundry_pipeline.chain.parity_stages import responses_gate
+
+    responses_gate(d, run, chain, inputs)
+
+
 def responses_stage(d: Declarations, run: Run, evaluation: Evaluation, *, base: str, start: str) -> Stage:
     files = d.characters[run.character]
-    inputs = [base]
-    if "adapter" in evaluation.modes:
-        inputs += [start, f"{run.run}_adapter"]
-    if "merged" in evaluation.modes:
-        inputs.append(f"{run.run}_merged")
-    if any(m in GGUF_TYPES for m in evaluation.modes):
+    serving = serving_modes(run, evaluation)
+    inputs = [*mode_inputs(run.run, serving, base=base, start=start)]
+    # Parity judges merged weights and GGUF files together, and its verdict lies beside the files.
+    exported = any(m == "merged" or m in GGUF_TYPES for m in serving)
+    if exported:
         inputs.append(f"{run.run}_gguf")
     max_tokens = min(evaluation.sampling.max_tokens, d.profile.answer_max_tokens)
     how: dict[str, Any] = {
@@ -314,7 +307,7 @@ def responses_stage(d: Declarations, run: Run, evaluation: Evaluation, *, base: 
         declaration={
             "prompts": [[p.id, p.text] for p in files.suite.prompts],
             "sampling": evaluation.sampling.model_dump(mode="json"),
-            "modes": list(evaluation.modes),
+            "modes": list(serving),
             **how,
         },
         code=(
@@ -324,7 +317,17 @@ def responses_stage(d: Declarations, run: Run, evaluation: Evaluation, *, base: 
             "foundry_pipeline.models.llama_backend",
             "foundry_pipeline.models.llama_sampling",
         ),
-        build=partial(build_responses, run=run.run, start=start, base=base, files=files, evaluation=evaluation, **how),
+        gate=partial(parity_gate, d, run.run) if exported else None,
+        build=partial(
+            build_responses,
+            run=run.run,
+            start=start,
+            base=base,
+            files=files,
+            evaluation=evaluation,
+            serving=serving,
+            **how,
+        ),
         character=run.character,
         shown={"declared_max_tokens": evaluation.sampling.max_tokens, "effective_max_tokens": max_tokens},
     )

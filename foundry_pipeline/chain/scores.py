@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from foundry_pipeline.chain.engine import Chain, Materialized
+from foundry_pipeline.chain.modes import CHECKPOINT, adapter_of
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.assets import HubModel
 from foundry_pipeline.errors import FoundryError
@@ -43,7 +44,7 @@ def score_rows(chain: Chain, d: Declarations, done: Materialized) -> list[dict[s
                 "suite_hash": summary["suite_hash"],
                 "dataset": run.dataset,
                 "dataset_hash": dataset.content_hash if dataset else "",
-                "adapter_hash": adapter.content_hash if adapter else "",
+                "adapter_hash": adapter_hash(chain, adapter, mode),
                 "artifact_hash": done.artifact.content_hash,
                 "input_hash": done.record.input_hash,
                 "base_model": model.title,
@@ -68,6 +69,17 @@ def score_rows(chain: Chain, d: Declarations, done: Materialized) -> list[dict[s
             }
         )
     return rows
+
+
+def adapter_hash(chain: Chain, adapter: Record | None, mode: str) -> str:
+    """Hash of the adapter behind a row; that of a kept checkpoint is its own, not the finished adapter's."""
+    if adapter is None:
+        return ""
+    return (
+        adapter_of(chain.store.open(adapter.content_hash), mode)[1]
+        if mode.startswith(CHECKPOINT)
+        else adapter.content_hash
+    )
 
 
 def record_scores(chain: Chain, d: Declarations, done: Materialized) -> int:

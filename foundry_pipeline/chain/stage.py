@@ -34,8 +34,10 @@ Kind = Literal[
     "adapter",
     "merged",
     "gguf",
+    "parity",
     "responses",
     "eval",
+    "serving_matrix",
 ]
 
 

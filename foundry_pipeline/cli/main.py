@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foundry_pipeline.cli import datasets, money, pairs, show, sources
+from foundry_pipeline.cli import collapses, datasets, ladder, models, money, pairs, plan, serving, show, sources
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.settings import load_settings
 
@@ -33,6 +33,7 @@ def check() -> None:
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Which assets are built for the present declarations."""
+    from foundry_pipeline.chain.collapses import collapsed_stage
     from foundry_pipeline.chain.graph import load_chain
 
     _, chain = load_chain(load_settings())
@@ -47,6 +48,7 @@ def status(as_json: AsJson = False) -> None:
                 "built": found.record is not None,
                 "content": found.record.content_hash if found.record else None,
                 "missing": list(found.missing),
+                "collapsed": collapsed_stage(chain, found),
             }
         )
     show.json_or(as_json, rows, show.status_table)
@@ -62,7 +64,7 @@ def scores(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Rows of the score ledger, oldest first; with --reported the figures published elsewhere instead."""
+    """Rows of the score ledger, oldest first, and runs that collapsed; with --reported figures published elsewhere."""
     from foundry_pipeline.lineage.ledger import read_scores
 
     settings = load_settings()
@@ -74,7 +76,10 @@ def scores(
         told = [r for r in told if run in (None, r["run"])]
         show.json_or(as_json, told, show.reported_table)
         return
-    show.json_or(as_json, read_scores(settings.ledger_url, run=run, mode=mode, judge=judge), show.scores_table)
+    rows = read_scores(settings.ledger_url, run=run, mode=mode, judge=judge)
+    if mode is None and judge is None:  # what collapsed was neither served nor judged
+        rows += collapses.collapsed_rows(settings.ledger_url, run)
+    show.json_or(as_json, rows, collapses.scores_with_collapses)
 
 
 @app.command()
@@ -129,6 +134,8 @@ def report(run: Annotated[str, typer.Argument(help="a declared run, such as madi
     settings = load_settings()
     d, chain = load_chain(settings)
     judging.known_run(d, run)
+    if collapses.report(chain, d, run):
+        return
     done = chain.require(f"{run}_eval")
     show.summary_table(judging.summary(done))
     show.line(f"report: {write_report(chain, d, run)}")
@@ -158,7 +165,12 @@ def repair(
 
 
 datasets.register(app)
+models.register(app)
 money.register(app)
+serving.register(app)
+collapses.register(app)
+plan.register(app)
+ladder.register(app)
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")
 

@@ -119,6 +119,8 @@ def status_table(rows: list[dict[str, Any]]) -> None:
         missing = f"waits for {', '.join(r['missing'][:3])}" if r["missing"] else "not built"
         if r["missing"] == [r["asset"]]:
             missing = "waits for `foundry sources refresh`"
+        if r.get("collapsed"):
+            missing = f"collapsed at step {r['collapsed']['step']} ({r['collapsed']['rule']})"
         table.add_row(r["asset"], r["kind"], r["content"][:16] if r["built"] else missing)
     console().print(table)
 

@@ -11,20 +11,15 @@ one content under one verdict gives the same bytes wherever and whenever it is w
 
 from __future__ import annotations
 
-import errno
 import json
-import shutil
-import uuid
-from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
 
 from foundry_pipeline.datasets.card import LICENSES, CardData, provenance, render_card, render_licenses
 from foundry_pipeline.datasets.croissant import croissant
-from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.launch import cannot_write, sync_tree
-from foundry_pipeline.lineage.hashing import file_hash, folder_files
+from foundry_pipeline.export_folder import write_export
+from foundry_pipeline.lineage.hashing import file_hash
 
 SHARD = "train-00000-of-00001.parquet"
 MARKER = "provenance.json"
@@ -59,34 +54,7 @@ def write_folder(frame: pl.DataFrame, card: CardData, target: Path) -> Path:
 
     Raises FoundryError when `target` holds something that no export wrote, or when the disk takes no more.
     """
-    if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or (target / MARKER).is_file())):
-        raise FoundryError(
-            "this holds something that is not an export of a dataset; it is left as it is",
-            where=str(target),
-            mend="name an empty folder, or one that does not exist",
-        )
-    target = target.resolve()
-    # Names of their own: two processes may write the export of one dataset at the same time, and both be right.
-    fresh, aside = (target.with_name(f".{target.name}.{uuid.uuid4().hex}") for _ in range(2))
-    try:
-        fresh.mkdir(parents=True)
-        _fill(fresh, frame, card)
-        if target.is_dir() and folder_files(fresh) == folder_files(target):
-            return target
-        sync_tree(fresh)
-        with suppress(FileNotFoundError):
-            target.rename(aside)
-        fresh.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST) and (target / MARKER).is_file():
-            return target  # another process has just put it there
-        if aside.is_dir() and not target.exists():
-            aside.rename(target)
-        raise cannot_write(error, target) from error
-    finally:
-        for left in (fresh, aside):
-            shutil.rmtree(left, ignore_errors=True)
-    return target
+    return write_export(target, marker=MARKER, fill=lambda folder: _fill(folder, frame, card), what="a dataset")
 
 
 def _fill(folder: Path, frame: pl.DataFrame, card: CardData) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from foundry_pipeline.declarations.common import Declaration, Mode, Order, Origin, Sampling
+from foundry_pipeline.declarations.common import Accumulation, Declaration, Mode, Order, Origin, Sampling
 from foundry_pipeline.declarations.generation import AnyTeacher, StudentServer
+from foundry_pipeline.declarations.guards import Guards
+from foundry_pipeline.declarations.parity import Parity
+from foundry_pipeline.declarations.planning import CheckpointName, NamedCheckpoint, Planning
 from foundry_pipeline.declarations.remote import Budget
 
 
@@ -86,9 +89,23 @@ class Run(Declaration):
     max_grad_norm: float = Field(gt=0)
     max_length: int = Field(ge=64, description="tokens, prompt and answer together")
     warmup_fraction: float = Field(ge=0, lt=1)
+    accumulation: Accumulation = Field(
+        default="within_epochs",
+        description="whether a step may take pairs from two epochs: within_epochs ends each epoch with a smaller step "
+        "where pairs are left over, across_epochs goes on filling and leaves over only at the very end",
+    )
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
     optimizer: Literal["adamw_8bit", "adamw"] = "adamw_8bit"
     validation_fraction: float = Field(default=0.0, ge=0, lt=0.5, description="share of pairs held out of training")
+    guards: Guards = Field(default=Guards(), description="what is watched while it trains, and what follows")
+    modes: tuple[Mode, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="serving modes that this run is judged in; empty: those of its evaluation",
+    )
+    checkpoints: dict[CheckpointName, NamedCheckpoint] = Field(
+        default={}, description="steps on the way whose adapters are kept and judged, each a serving mode by its name"
+    )
     reported: tuple[str, ...] = Field(default=(), description="rows of the reported scores that belong to this run")
 
 
@@ -126,6 +143,11 @@ class HubModel(Declaration):
     title: str
     license: str
     parameters: int
+    architecture: dict[str, Any] | None = Field(
+        default=None,
+        description="shape of the model in the terms of its config.json, so that `foundry plan` needs no network; "
+        "weights that are there say it themselves",
+    )
 
 
 class Filters(Declaration):
@@ -217,5 +239,7 @@ class Profile(Declaration):
     )
     filters: Filters = Filters()
     expectations: Expectations = Expectations()
+    parity: Parity = Parity()
     judge: Literal["rubric-local", "claude"]
     budget: Budget = Budget()
+    planning: Planning = Field(default=Planning(), description="what `foundry plan` reckons with; no training reads it")

@@ -29,6 +29,7 @@ Origin = Literal["base", "voice", "on_policy", "source_enriched", "introspection
 # with another or of disputed authorship: kept and shown, never trained on and never a control.
 Role = Literal["primary", "control", "joint"]
 Order = Literal["shuffle", "source_first"]
+Accumulation = Literal["within_epochs", "across_epochs"]
 Mode = Literal["base", "adapter", "merged", "f16", "q8_0", "q5_k_m", "q4_k_m"]
 
 

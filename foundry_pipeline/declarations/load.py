@@ -342,10 +342,18 @@ def _cross_check(d: Declarations, profile_path: Path, faults: _Faults) -> None:
                     path, "dataset", f"`{run.dataset}` is {trained_on.character}'s, the run is {run.character}'s"
                 )
         if run.character in d.characters:
-            known = {row.row for row in d.characters[run.character].reported_scores}
+            known = {row.row: row.measured_as for row in d.characters[run.character].reported_scores}
+            evaluation = d.evaluations.get(run.evaluation)
+            served = {*(run.modes or (evaluation.modes if evaluation else ())), *run.checkpoints}
             for row in run.reported:
                 if row not in known:
                     faults.add(path, "reported", _choice(row, known))
+                elif served and known[row] not in served:
+                    faults.add(
+                        path, "modes", f"the reported row `{row}` is set beside mode {_choice(known[row], served)}"
+                    )
+        if run.modes is not None and "base" not in run.modes:
+            faults.add(path, "modes", "must hold `base`: every other mode is compared with it")
     for name, evaluation in d.evaluations.items():
         _own(d, d.files[name], name, evaluation.character, faults)
         if "base" not in evaluation.modes:

@@ -169,7 +169,8 @@ class ReportedScore(Declaration):
 
     row: str
     run: str
-    serving: str = ""
+    serving: str = Field(default="", description="how it was served, in the words of the record; empty: not told")
+    measured_as: str = Field(default="adapter", description="serving mode of the run that this row is set beside here")
     base: str
     dataset: str
     pairs: str

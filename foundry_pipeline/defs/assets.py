@@ -6,6 +6,7 @@ same inputs again gives the same version and costs nothing.
 
 # Dagster reads the annotations of a compute function as objects: no `from __future__ import annotations` here.
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -15,10 +16,11 @@ from foundry_pipeline.chain.scores import record_scores
 from foundry_pipeline.chain.stage import Kind, Stage
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.defs.automation import condition
+from foundry_pipeline.defs.collapse import collapsed, guard_specs, held
 from foundry_pipeline.defs.metadata import declared_metadata, describe
 from foundry_pipeline.defs.runner import pipes_runner
 from foundry_pipeline.defs.sources import ask_sources, source_checks
-from foundry_pipeline.errors import DeclarationError
+from foundry_pipeline.errors import Collapsed, DeclarationError
 
 GROUPS: dict[Kind, str] = {
     "sources": "sources",
@@ -33,8 +35,10 @@ GROUPS: dict[Kind, str] = {
     "adapter": "training",
     "merged": "export",
     "gguf": "export",
+    "parity": "export",
     "responses": "evaluation",
     "eval": "evaluation",
+    "serving_matrix": "evaluation",
 }
 KINDS: dict[Kind, set[str]] = {
     "sources": {"parquet", "text"},
@@ -49,9 +53,12 @@ KINDS: dict[Kind, set[str]] = {
     "adapter": {"lora", "pytorch", "huggingface"},
     "merged": {"safetensors", "huggingface"},
     "gguf": {"gguf", "llamacpp"},
+    "parity": {"parquet", "llamacpp"},
     "responses": {"parquet", "huggingface", "llamacpp"},
     "eval": {"parquet", "judge"},
+    "serving_matrix": {"parquet", "polars"},
 }
+Event = dg.MaterializeResult | dg.AssetCheckResult
 # Of the trainer there is one at a time; everything else may run beside it.
 POOLS: dict[Kind, str] = {"adapter": "trainer"}
 
@@ -82,30 +89,36 @@ def stage_asset(d: Declarations, chain: Chain, stage: Stage, blocks: dict[str, s
         tags={"character": stage.character} if stage.character else {},
         automation_condition=condition(stage.kind),
         pool=POOLS.get(stage.kind),
-        check_specs=source_checks(d, stage),
+        check_specs=[*source_checks(d, stage), *guard_specs(stage)],
     )
-    def asset(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> dg.MaterializeResult:
+    def asset(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> Iterator[Event]:
         checked = ask_sources(d, chain, stage, log=context.log.info, warn=context.log.warning)
-        done = chain.materialize(
-            stage.name,
-            run_script=pipes_runner(context, pipes),
-            log=context.log.info,
-            manifest=lambda: {"run_id": context.run_id},
-        )
+        try:
+            done = chain.materialize(
+                stage.name,
+                run_script=pipes_runner(context, pipes),
+                log=context.log.info,
+                manifest=lambda: {"run_id": context.run_id},
+            )
+        except Collapsed:
+            # What is yielded is in the asset's history, also when the step fails afterwards.
+            if (fallen := collapsed(d, chain, stage)) is not None:
+                yield fallen
+            raise
         said = "nothing to do, found by its inputs" if done.reused else f"built in {done.seconds:.1f} s"
         context.log.info(f"{stage.name} {done.artifact.content_hash[:12]}: {said}")
         extra = after(d, chain, done)
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             data_version=dg.DataVersion(done.artifact.content_hash),
             metadata={**describe(done, d.root), **extra},
-            check_results=checked,
+            check_results=[*checked, *held(stage, done)],
         )
 
     return asset
 
 
 def after(d: Declarations, chain: Chain, done: Materialized) -> dict[str, Any]:
-    """What follows a finished dataset (its export and card), and a finished evaluation (ledger rows, once; report)."""
+    """What follows a finished dataset (its export and card), evaluation (ledger rows, once; report) and matrix (report)."""
     if done.stage.kind == "dataset":
         from foundry_pipeline.chain.dataset_exports import export
         from foundry_pipeline.reports.checks_page import checks_path
@@ -115,6 +128,12 @@ def after(d: Declarations, chain: Chain, done: Materialized) -> dict[str, Any]:
             # Written by the checks, which run next.
             "page of its checks": dg.MetadataValue.path(str(checks_path(chain.settings.reports, done.stage.name))),
         }
+    if done.stage.kind == "serving_matrix":
+        from foundry_pipeline.reports.run_report import write_report
+
+        # Anew: the evaluation wrote it before there was a matrix.
+        report = write_report(chain, d, done.stage.name.removesuffix("_serving_matrix"))
+        return {"report": dg.MetadataValue.path(str(report))}
     if done.stage.kind != "eval":
         return {}
     from foundry_pipeline.reports.run_report import write_report

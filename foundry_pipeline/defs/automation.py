@@ -43,10 +43,10 @@ RETRAIN = (REBUILD & _JUDGED).with_label("retrain on a new data version that pas
 
 
 def condition(kind: Kind) -> dg.AutomationCondition | None:
-    """Sources follow the schedule, base models do not change by themselves, adapters wait for the checks."""
+    """Sources follow the schedule, base models do not change by themselves, adapters and answers wait for checks."""
     if kind in ("sources", "base_model"):
         return None
-    return RETRAIN if kind == "adapter" else REBUILD
+    return RETRAIN if kind in ("adapter", "responses") else REBUILD
 
 
 def sensor() -> dg.AutomationConditionSensorDefinition:

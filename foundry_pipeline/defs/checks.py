@@ -1,4 +1,4 @@
-"""Data checks: the expectations of every dataset version, and the planted controls of every evaluation.
+"""Checks: the expectations of every dataset version, export parity, and the planted controls of every evaluation.
 
 A failed error-level expectation blocks what lies downstream in the same run; the verdict it leaves beside the dataset
 blocks training that is launched alone, with or without this Dagster instance.
@@ -16,15 +16,18 @@ from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.chain.verdicts import dataset_verdict
 from foundry_pipeline.datasets.expectations import Expectation, build_suite
 from foundry_pipeline.declarations import Declarations
+from foundry_pipeline.defs.parity_checks import parity_checks
 from foundry_pipeline.evaluation.controls import PAIRS
 
 
 def chain_checks(d: Declarations, chain: Chain) -> list[dg.AssetChecksDefinition]:
-    """Checks of every dataset and every evaluation of the chain."""
+    """Checks of every dataset, every set of GGUF files and every evaluation of the chain."""
     out = []
     for stage in chain.stages.values():
         if stage.kind == "dataset":
             out.append(_dataset_checks(d, chain, stage))
+        elif stage.kind == "gguf":
+            out.append(parity_checks(d, chain, stage))
         elif stage.kind == "eval":
             out.append(_control_checks(chain, stage))
     return out

@@ -12,11 +12,14 @@ import polars as pl
 
 from foundry_pipeline.chain.engine import Materialized
 from foundry_pipeline.chain.graph import same_here
+from foundry_pipeline.chain.parity_stages import measured
+from foundry_pipeline.chain.serving_stages import matrix_rows
 from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.docs.blocks import load_blocks
 from foundry_pipeline.pairs.voice_targeted import as_table
 from foundry_pipeline.reports.inline import line_plot
+from foundry_pipeline.reports.serving import DELTA_HEAD, as_markdown, delta_rows, matrix_markdown
 
 SHARES = (
     "role",
@@ -80,19 +83,27 @@ def describe(done: Materialized, root: Path) -> dict[str, Any]:
             if steps:
                 plot = line_plot(steps, title="training loss", x="step", y="loss")
                 out["loss curve"] = dg.MetadataValue.md(f"![training loss]({plot})")
+            if distance := [(h["step"], h["kl"]) for h in value if "kl" in h]:
+                plot = line_plot(distance, title="KL divergence from the base, nats per token", x="step", y="kl")
+                out["KL curve"] = dg.MetadataValue.md(f"![KL divergence from the base]({plot})")
         elif name == "voice_targeting":
             out["voice targeting"] = dg.MetadataValue.md(as_table(value))
         elif isinstance(value, bool | int | float | str):
             out[name.replace("_", " ")] = value
         else:
             out[name.replace("_", " ")] = dg.MetadataValue.json(value)
+    if done.stage.kind == "serving_matrix":
+        out["serving matrix"] = dg.MetadataValue.md(matrix_markdown(matrix_rows(done)))
+    if done.stage.kind == "parity":
+        deltas = delta_rows(measured(done.artifact))
+        out["delta beside the quantization step"] = dg.MetadataValue.md(as_markdown(DELTA_HEAD, deltas))
     summary = payload / "summary.json"
     if summary.is_file():
         out["scores"] = dg.MetadataValue.md(score_table(json.loads(summary.read_text(encoding="utf-8"))))
     return out
 
 
-MAIN_FRAMES = {"documents", "passages", "responses", "pairs", "scores"}
+MAIN_FRAMES = {"documents", "passages", "responses", "pairs", "scores", "tensors", "matrix"}
 
 
 @cache

@@ -20,7 +20,9 @@ from foundry_pipeline.launch import (
 )
 
 
-def pipes_runner(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> ScriptRunner:
+def pipes_runner(
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, pipes: dg.PipesSubprocessClient
+) -> ScriptRunner:
     """A `ScriptRunner` whose scripts log and report progress into the run that asks for them.
 
     A script that failed with a message of its own raises that message; one that was killed says by which signal.

@@ -3,7 +3,9 @@
 {"stage": "dense", "model": {…}}                       packaged or hub weights → result/dense; packaged: base.gguf (F16)
 {"stage": "merge", "base_dir": …, "adapter_dir": …}    adapter + base → result, a merged folder
 {"stage": "gguf", "model_dir": …, "model_name": …, "types": ["f16", …], "metadata": {"general.description": …}}
-                                                       folder → result/<type>.gguf; `metadata` may be left out
+                                                       folder → result/<type>.gguf; `metadata` may be left out.
+                                                       With "origin": {…} the files say where they come from; with
+                                                       "adapter_dir": … the adapter alone becomes result/lora.gguf
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from pydantic import TypeAdapter
 from foundry_pipeline.declarations.assets import HubModel, PypiModel
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.export.gguf import write_gguf
+from foundry_pipeline.export.gguf_keys import Origin, origin_from
+from foundry_pipeline.export.lora_gguf import FILE as LORA_FILE
+from foundry_pipeline.export.lora_gguf import unknown_layout, write_lora_gguf
 from foundry_pipeline.export.merge import merge
 from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
 from foundry_pipeline.models.base import fetch_hub, make_dense
@@ -35,6 +40,7 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
             return merge(Path(spec["base_dir"]), Path(spec["adapter_dir"]), out)
         if spec["stage"] == "gguf":
             session.log(f"converting to {', '.join(spec['types'])}")
+            origin = origin_from(spec["origin"]) if spec.get("origin") else None
             sizes = write_gguf(
                 Path(spec["model_dir"]),
                 out,
@@ -42,9 +48,22 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
                 name=spec["model_name"],
                 threads=int(spec.get("threads", 2)),
                 metadata=spec.get("metadata"),
+                origin=origin,
             )
-            return {"bytes_by_type": sizes}
+            return {"bytes_by_type": sizes, **adapter_file(spec, origin, out, session)}
         raise FoundryError(f"no export stage `{spec['stage']}`", where="stage", mend="dense, merge or gguf")
+
+
+def adapter_file(spec: dict[str, Any], origin: Origin | None, out: Path, session: ScriptSession) -> dict[str, Any]:
+    """Write the adapter that the spec names, if any, to `out`; facts, with the reason where llama.cpp could not read it."""
+    if "adapter_dir" not in spec:
+        return {}
+    model = Path(spec["model_dir"])
+    if reason := unknown_layout(model):
+        # The merged files are whole without it; what is missing is said where they are looked at.
+        session.log(f"no {LORA_FILE}: {reason}")
+        return {"lora": None, "lora_missing": reason}
+    return {"lora": write_lora_gguf(Path(spec["adapter_dir"]), model, out / LORA_FILE, origin)}
 
 
 def _dense(declared: dict[str, Any], out: Path, download: Path, session: ScriptSession) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.export.gguf_keys import Origin
 from foundry_pipeline.launch import script_environment
 from foundry_pipeline.models.base import quiet_transformers, require_space
 
@@ -37,12 +38,14 @@ def write_gguf(
     name: str,
     threads: int,
     metadata: Mapping[str, str] | None = None,
+    origin: Origin | None = None,
 ) -> dict[str, int]:
     """Convert `folder` (safetensors, 16 bits) into the existing folder `out`, one `<type>.gguf` each.
 
     `name` is written as `general.name`; the converter would otherwise put the folder's name there, and equal models
-    would differ. `metadata` are further `general.*` strings, such as `general.description`. `f16` is made in any
-    case, since the others are made from it, and kept only when asked for. Returns {type: bytes}. Raises FoundryError
+    would differ. `metadata` are further `general.*` strings, such as `general.description`; `origin` tells where the
+    weights come from, and its name goes before `name`. `f16` is made in any case, since the others are made from it,
+    and kept only when asked for. Returns {type: bytes}. Raises FoundryError
     where the converter or the quantizer fails, where the disk has too little room, and where a file would ask the
     model in another way than the folder does (see `check_chat`).
     """
@@ -53,7 +56,7 @@ def write_gguf(
     shares = 1 + sum(QUANTIZED[t][1] / 16 for t in types if t != "f16")
     require_space(out, int(weights * shares) + _VOCABULARY_BYTES * (1 + len(types)))
     half = out / "f16.gguf"
-    _convert(folder, half, name, metadata or {})
+    _convert(folder, half, name, metadata or {}, origin)
     for kind in types:
         if kind != "f16":
             _quantize(half, out / f"{kind}.gguf", kind, threads)
@@ -65,7 +68,7 @@ def write_gguf(
 
 
 def check_chat(folder: Path, gguf: Path) -> None:
-    """Refuse a GGUF whose chat template, end token or token ids differ from the folder's.
+    """Refuse a GGUF whose chat template, special tokens, ends of an answer or token ids differ from the folder's.
 
     A wrong template or end token is the commonest fault of exported fine-tunes: the file loads, and the model rambles.
     """
@@ -77,10 +80,18 @@ def check_chat(folder: Path, gguf: Path) -> None:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         check_parity(tokenizer, vocabulary, where=gguf.name)
         ends = vocabulary.end_of_generation()
-        found = {
+        declared = declared_ends(folder)
+        found: dict[str, tuple[Any, Any]] = {
             "chat template": (vocabulary.metadata("tokenizer.chat_template"), tokenizer.chat_template),
             "end token": (ends[0] if ends else None, tokenizer.eos_token_id),
+            "list of tokens that end an answer": ([i for i in declared if i in ends], declared),
         }
+        for name, key in (("bos", "bos"), ("pad", "padding")):
+            token = getattr(tokenizer, f"{name}_token_id")
+            written = vocabulary.metadata(f"tokenizer.ggml.{key}_token_id")
+            # A file may say nothing of padding, which no answer has; a beginning it must know.
+            if token is not None and (name == "bos" or written is not None):
+                found[f"{name} token"] = (written and int(written), token)
     for what, (written, wanted) in found.items():
         if written != wanted:
             raise FoundryError(
@@ -90,13 +101,24 @@ def check_chat(folder: Path, gguf: Path) -> None:
             )
 
 
-def _convert(folder: Path, target: Path, name: str, metadata: Mapping[str, str]) -> None:
+def declared_ends(folder: Path) -> list[int]:
+    """Token ids at which the folder's generation configuration ends an answer; empty where it names none."""
+    path = folder / "generation_config.json"
+    said = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    return [int(i) for i in said] if isinstance(said, list) else [int(said)] if said is not None else []
+
+
+def _convert(folder: Path, target: Path, name: str, metadata: Mapping[str, str], origin: Origin | None) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        override = Path(scratch) / "metadata.json"
+        override, told = Path(scratch) / "metadata.json", Path(scratch) / "origin.json"
         override.write_text(json.dumps(dict(metadata)), encoding="utf-8")
-        command = [sys.executable, "-m", "foundry_pipeline.export.converter", str(folder), "--outfile", str(target)]
+        command = [sys.executable, "-m", "foundry_pipeline.export.converter"]
+        if origin is not None:
+            told.write_text(json.dumps(origin.to_json()), encoding="utf-8")
+            command += ["--origin", str(told)]
+        command += [str(folder), "--outfile", str(target), "--outtype", "f16"]
         done = subprocess.run(
-            [*command, "--outtype", "f16", "--model-name", name, "--metadata", str(override)],
+            [*command, "--model-name", name, "--metadata", str(override)],
             env=script_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,

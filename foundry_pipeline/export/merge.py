@@ -36,6 +36,8 @@ _UNSUPPORTED = (
     "layer_replication",
 )
 _PREFIX = "base_model.model."
+_FULL = ("F64", "F32", "F16", "BF16")
+_PACKED = (".qweight", ".qzeros", ".weight_packed", ".quant_state.bitsandbytes__nf4", ".quant_state.bitsandbytes__fp4")
 
 
 @dataclass
@@ -55,18 +57,43 @@ class _Change:
 
 
 def require_full_precision(base: Path) -> None:
-    """Raise FoundryError for a base whose weights are quantized, or that is no model folder."""
+    """Raise FoundryError for a base whose weights are quantized, or that is no model folder.
+
+    A model that was dequantized into 16 bits, such as the profile `laptop`'s dense copy of a Q4_1 file, is full
+    precision here: training saw the very same weights. Its title says where they come from.
+    """
     try:
         config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise FoundryError(f"not a model folder: {error}", where=str(base), mend="build the base model anew") from error
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "unknown method")
+    method = ""
+    if isinstance(config, dict) and (declared := config.get("quantization_config") or config.get("quantization")):
+        method = str(declared.get("quant_method", "method not named")) if isinstance(declared, dict) else str(declared)
+    # The configuration may have lost its word of it; the weights themselves cannot.
+    method = method or _packed(base)
+    if method:
         raise FoundryError(
-            f"the base is quantized ({method}); an adapter is merged into full-precision weights only",
-            where=str(base / "config.json"),
-            mend="declare a full-precision base in assets/profiles/",
+            f"the base is quantized ({method}); an adapter is merged into full-precision weights only: each weight here "
+            "was rounded to a few bits, and rounding the sum to them again would take away most of what was learned",
+            where=str(base),
+            mend="declare the full-precision weights of this base in assets/profiles/, or serve the adapter beside it",
         )
+
+
+def _packed(base: Path) -> str:
+    """The first weight that is stored in fewer than 16 bits, with its type; empty where there is none.
+
+    Read from the headers of the safetensors files: bitsandbytes, GPTQ and AWQ pack weights into integers.
+    """
+    from safetensors import safe_open
+
+    for path in sorted(base.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as weights:
+            for name in sorted(weights.keys()):
+                kind = weights.get_slice(name).get_dtype()
+                if name.endswith(_PACKED) or (name.endswith("weight") and kind not in _FULL):
+                    return f"{name} is {kind}"
+    return ""
 
 
 def merge(base: Path, adapter: Path, out: Path) -> dict[str, Any]:
@@ -92,7 +119,7 @@ def merge(base: Path, adapter: Path, out: Path) -> dict[str, Any]:
         layers = dict(network.named_modules())
         tied = {id(p) for p in network.get_input_embeddings().parameters()}
         with safe_open(adapter / "adapter_model.safetensors", framework="pt") as weights:
-            for name, down, up in _pairs(weights, adapter):
+            for name, down, up in adapter_pairs(weights, adapter):
                 layer = layers.get(name)
                 weight = getattr(layer, "weight", None)
                 if weight is None or weight.shape != (up.shape[0], down.shape[1]) or id(weight) in tied:
@@ -145,7 +172,7 @@ def adapter_scale(adapter: Path) -> float:
     return float(config["lora_alpha"]) / (rank**0.5 if config.get("use_rslora") else rank)
 
 
-def _pairs(weights: Any, adapter: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+def adapter_pairs(weights: Any, adapter: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
     """(layer, A, B) for every adapted layer, by name. Raises FoundryError for weights that are neither."""
     names = set(weights.keys())
     layers = sorted({n.removesuffix(".lora_A.weight") for n in names if n.endswith(".lora_A.weight")})

@@ -2,7 +2,7 @@
 
     artifacts/<content hash>/payload/…      the files themselves, never changed once published
     artifacts/<content hash>/manifest.json  what it is and what it was built from
-    artifacts/<content hash>/verdict.json   data checks of a dataset, beside it and outside its hash
+    artifacts/<content hash>/verdict.json   checks of a dataset or of GGUF files, beside them and outside the hash
     index/<input hash>.json                 inputs + declaration + code version → content hash
     work/<input hash>/                      unfinished work that a repeated command resumes
     locks/<input hash>.lock                 one writer at a time

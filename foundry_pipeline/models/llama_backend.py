@@ -50,9 +50,10 @@ class _Sequence:
 
 
 class LlamaBackend:
-    """A GGUF model in memory. Supports chat models whose template is in the file; adapters are not supported.
+    """A GGUF model in memory, with a LoRA over it where the reference names one (a GGUF adapter: `lora.gguf`).
 
-    Raises FoundryError for a file that is no model, one without a chat template, and a prompt longer than the context.
+    Supports chat models whose template is in the file. Raises FoundryError for a file that is no model, one without a
+    chat template, an adapter that is no GGUF or of another model, and a prompt longer than the context.
     """
 
     def __init__(self, model: ModelRef, *, threads: int, batch: int = BATCH) -> None:
@@ -60,19 +61,20 @@ class LlamaBackend:
 
         from foundry_pipeline.models.llama_log import silence
 
-        if model.adapter_path is not None:
+        if model.adapter_path is not None and not model.adapter_path.endswith(".gguf"):
             raise FoundryError(
-                "llama.cpp serves merged weights only, here with an adapter beside them",
-                where=model.title,
-                mend="serve the merged or quantized model, or use the transformers backend",
+                "llama.cpp lays a GGUF adapter over a model, and this one is of another format",
+                where=model.adapter_path,
+                mend="name the `lora.gguf` of the run's GGUF files, or use the transformers backend",
             )
         if not Path(model.path).is_file():
             raise FoundryError("model file not found", where=model.path, mend="build the model's artifact again")
         silence()
         self._lib = llama_cpp
         self._path, self._title, self._threads = Path(model.path), model.title, threads
-        self._batch = batch
+        self._batch, self._lora_path = batch, model.adapter_path
         self._model: Any = None
+        self._lora: Any = None
 
     def load(self) -> None:
         lib = self._lib
@@ -93,6 +95,16 @@ class LlamaBackend:
                 where=str(self._path),
                 mend="export it again from a folder whose tokenizer has a chat template",
             )
+        if self._lora_path is not None:
+            # Freed with the model.
+            self._lora = lib.llama_adapter_lora_init(loaded, self._lora_path.encode())
+            if not self._lora:
+                lib.llama_model_free(loaded)
+                raise FoundryError(
+                    "llama.cpp cannot lay this adapter over the model: it is of another one, or damaged",
+                    where=self._lora_path,
+                    mend="lay it over a GGUF of the weights that it was trained on, whatever its quantization",
+                )
         self._model, self._template = loaded, template
         self._vocab = lib.llama_model_get_vocab(loaded)
         self._context_length = int(lib.llama_model_n_ctx_train(loaded))
@@ -105,7 +117,7 @@ class LlamaBackend:
     def close(self) -> None:
         if self._model:
             self._lib.llama_model_free(self._model)
-            self._model = None
+            self._model = self._lora = None
 
     def environment(self) -> dict[str, Any]:
         return {
@@ -301,6 +313,9 @@ class LlamaBackend:
                 mend="lower `generation_group`, `answer_max_tokens` or `student_max_tokens` in the profile",
             )
         try:
+            if self._lora:
+                adapters = (lib.llama_adapter_lora_p_ctypes * 1)(self._lora)
+                lib.llama_set_adapters_lora(context, adapters, 1, (ctypes.c_float * 1)(1.0))
             yield context
         finally:
             lib.llama_free(context)

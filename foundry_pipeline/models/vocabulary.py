@@ -79,6 +79,13 @@ class Vocabulary:
         """How many parameters the file holds; 0 where it was opened without weights."""
         return int(self._lib.llama_model_n_params(self._model))
 
+    def begins(self) -> str | None:
+        """The token that servers put in front of every text because the file says so, as text; None where it does not."""
+        if not self._lib.llama_vocab_get_add_bos(self._vocab):
+            return None
+        token = self._lib.llama_vocab_bos(self._vocab)
+        return str(self._lib.llama_vocab_get_text(self._vocab, token).decode()) if token >= 0 else None
+
     def end_of_generation(self) -> list[int]:
         """Every token at which llama.cpp ends an answer: the declared end first, the others in order of id."""
         total = self._lib.llama_vocab_n_tokens(self._vocab)

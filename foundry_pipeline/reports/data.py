@@ -116,6 +116,18 @@ class Reported:
 
 
 @dataclass(frozen=True)
+class Served:
+    """How a run is served: `rows` of its serving matrix, `parity` as measured, the `verdict` beside the GGUF files.
+
+    Each may be missing, and so empty or None: a run may have been evaluated before its matrix was made.
+    """
+
+    rows: list[dict[str, Any]]
+    parity: dict[str, Any] | None = None
+    verdict: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything that the page of one run says.
 
@@ -142,6 +154,7 @@ class ReportData:
     sources: list[SourceUse] = field(default_factory=list)
     lineage: list[Step] = field(default_factory=list)
     reported: Reported | None = None
+    served: Served | None = None
     same_as: tuple[str, ...] = ()
 
     @property

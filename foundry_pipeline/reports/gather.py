@@ -11,11 +11,23 @@ import polars as pl
 from foundry_pipeline.chain.engine import Chain, Materialized
 from foundry_pipeline.chain.gate import read_verdict
 from foundry_pipeline.chain.graph import same_here
+from foundry_pipeline.chain.parity_stages import measured, parity_asset
+from foundry_pipeline.chain.serving_stages import matrix_asset, matrix_rows
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.assets import PypiModel, Run
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.store import Record
-from foundry_pipeline.reports.data import BaseModel, DataSet, ReportData, Reported, Sieve, SourceUse, Step, Training
+from foundry_pipeline.reports.data import (
+    BaseModel,
+    DataSet,
+    ReportData,
+    Reported,
+    Served,
+    Sieve,
+    SourceUse,
+    Step,
+    Training,
+)
 
 
 def gather(chain: Chain, d: Declarations, run: str) -> ReportData:
@@ -56,6 +68,7 @@ def gather(chain: Chain, d: Declarations, run: str) -> ReportData:
         sources=_sources(passages, pairs),
         lineage=_lineage(chain, declared, done.record),
         reported=_reported(d, declared),
+        served=_served(chain, run),
         same_as=tuple(same_here(d, declared)),
     )
 
@@ -227,6 +240,17 @@ def _step(name: str, record: Record, *, spine: bool) -> Step:
     except KeyError:  # an artifact of an earlier version told less of itself
         holds = ""
     return Step(name, record.kind, record.content_hash, facts.get("build_seconds"), holds, spine)
+
+
+def _served(chain: Chain, run: str) -> Served | None:
+    matrix, parity = _there(chain, matrix_asset(run)), _there(chain, parity_asset(run))
+    gguf = _there(chain, f"{run}_gguf")
+    verdict = None if gguf is None else read_verdict(gguf.artifact)
+    if matrix is None and parity is None:
+        return None
+    return Served(
+        [] if matrix is None else matrix_rows(matrix), None if parity is None else measured(parity.artifact), verdict
+    )
 
 
 def _reported(d: Declarations, run: Run) -> Reported | None:

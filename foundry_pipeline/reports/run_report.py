@@ -18,6 +18,7 @@ from foundry_pipeline.reports.data import ReportData, label, mode_title
 from foundry_pipeline.reports.figures import figures
 from foundry_pipeline.reports.gather import gather
 from foundry_pipeline.reports.pages import render_page, write_page
+from foundry_pipeline.reports.serving import section
 from foundry_pipeline.reports.svg import swatch
 
 TEMPLATE = "run_report.html.jinja"
@@ -61,6 +62,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "origins": tables.origins(data.dataset) if data.dataset else [],
         "hyperparameters": tables.hyperparameters(data.training) if data.training else [],
         "training_facts": tables.training_facts(data.training) if data.training else [],
+        "serving": section(data.served) if data.served else None,
         "span": wording.span,
         "percent": wording.percent,
         "comparison": wording.comparison,

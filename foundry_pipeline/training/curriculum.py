@@ -7,6 +7,9 @@
 `source_first`: rows made with primary sources in view before all others, each group in an order of its own. Either
 order follows from seed and epoch alone. Nothing is drawn from a running generator, so a training taken up in the middle
 of an epoch sees the rest of exactly that epoch.
+
+A step of 4 pairs, 10 pairs, 3 epochs: `within_epochs` takes 4 + 4 + 2 in every epoch, 9 steps, as `transformers.Trainer`
+does; `across_epochs` fills up from the next epoch, 4 × 7 + 2, 8 steps.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from foundry_pipeline.declarations.common import Order
+from foundry_pipeline.declarations.common import Accumulation, Order
 
 SOURCE_GROUNDED = "source_enriched"
 
@@ -31,10 +34,26 @@ def epoch_order(order: Order, origins: Sequence[str], *, seed: int, epoch: int) 
     return first + rest
 
 
-def windows(order: Order, origins: Sequence[str], *, seed: int, epochs: int, size: int) -> list[list[int]]:
-    """Rows of every optimizer step of a training, in order; the last step of an epoch may have fewer than `size`."""
-    steps: list[list[int]] = []
-    for epoch in range(epochs):
-        rows = epoch_order(order, origins, seed=seed, epoch=epoch)
-        steps += [rows[at : at + size] for at in range(0, len(rows), size)]
+def windows(
+    order: Order,
+    origins: Sequence[str],
+    *,
+    seed: int,
+    epochs: int,
+    size: int,
+    accumulation: Accumulation = "within_epochs",
+) -> list[list[int]]:
+    """Rows of every optimizer step of a training, in order.
+
+    The last step of an epoch may have fewer than `size`. Across epochs only the last of all differs: what is left over
+    is a step of its own if it is at least half of one, and joins the step before it otherwise.
+    """
+    shown = [epoch_order(order, origins, seed=seed, epoch=epoch) for epoch in range(epochs)]
+    if accumulation == "within_epochs":
+        return [rows[at : at + size] for rows in shown for at in range(0, len(rows), size)]
+    stream = [row for rows in shown for row in rows]
+    steps = [stream[at : at + size] for at in range(0, len(stream), size)]
+    if len(steps) > 1 and 2 * len(steps[-1]) < size:
+        rest = steps.pop()
+        steps[-1] += rest
     return steps

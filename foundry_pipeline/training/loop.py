@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,11 @@ _SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_wit
 
 @dataclass
 class State:
-    """What changes while a model is trained. `buffer` holds every gradient, and each `p.grad` is a view of it."""
+    """What changes while a model is trained. `buffer` holds every gradient, and each `p.grad` is a view of it.
+
+    `history` holds the figures of every step, `events` what its guards said and did, `samples` what it answered when it
+    was last asked (`watch.py`).
+    """
 
     model: Any
     names: list[str]
@@ -50,6 +54,8 @@ class State:
     schedule: Any
     step: int
     history: list[dict[str, float]]
+    events: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
     def fresh(cls, model: Any, values: Hyperparameters, steps: int) -> State:
@@ -85,7 +91,8 @@ class State:
         torch.save(
             {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}, folder / "optimizer.pt"
         )
-        write_json(folder / "state.json", {"step": self.step, "history": self.history})
+        told = {"step": self.step, "history": self.history, "events": self.events, "samples": self.samples}
+        write_json(folder / "state.json", told)
 
     def restore(self, folder: Path) -> None:
         import torch
@@ -100,6 +107,15 @@ class State:
         self.schedule.load_state_dict(kept["schedule"])
         told = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         self.step, self.history = told["step"], told["history"]
+        self.events, self.samples = told["events"], told["samples"]
+
+    def set_rate(self, rate: float) -> None:
+        """Let what is left of the schedule go by another peak learning rate."""
+        self.schedule.base_lrs = [rate] * len(self.optimizer.param_groups)
+        now = rate * self.schedule.lr_lambdas[0](self.schedule.last_epoch)
+        for group in self.optimizer.param_groups:
+            group["initial_lr"], group["lr"] = rate, now
+        self.schedule._last_lr = [now] * len(self.optimizer.param_groups)
 
 
 def _optimizer(parameters: list[torch.nn.Parameter], values: Hyperparameters) -> Any:
@@ -132,7 +148,7 @@ def _batches(indices: Sequence[int], examples: Sequence[Example]) -> Iterator[li
         yield group
 
 
-def _computing(model: Any, precision: str) -> Any:
+def computing(model: Any, precision: str) -> Any:
     """The context in which losses are computed: matrix products in bfloat16 over a float32 adapter.
 
     PEFT would cast every layer's input to the adapter's float32, and autocast back to bfloat16: the same numbers, bit
@@ -162,7 +178,7 @@ def references(model: Any, examples: Sequence[Example], values: Hyperparameters,
 
     out = torch.zeros(len(examples), 2, device=next(model.parameters()).device)
     own = mine(range(len(examples)), examples, team)
-    with model.disable_adapter(), _computing(model, values.precision):
+    with model.disable_adapter(), computing(model, values.precision):
         for group in _batches(own, examples):
             out[group] = reference_sums(model, [examples[i] for i in group]).float()
     team.add(out)
@@ -188,7 +204,7 @@ def window_figures(
         state.buffer.zero_()
     with torch.set_grad_enabled(backward):
         for group in _batches(mine(window, examples, team), examples):
-            with _computing(state.model, values.precision):
+            with computing(state.model, values.precision):
                 loss, shown = window_loss(
                     state.model,
                     [examples[i] for i in group],

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.errors import Collapsed, FoundryError
 from foundry_pipeline.launch import die_with_parent, limit_threads, read_json
 from foundry_pipeline.training.team import Team
 from foundry_pipeline.training.train import work_through
@@ -21,6 +21,8 @@ def main(spec_file: str, rank: int, size: int) -> int:
     limit_threads(max(1, int(spec["threads"]) // size))
     try:
         work_through(spec, lambda: Team.join(rank, size, Path(spec["work"])), None)
+    except Collapsed:
+        return 0  # rank 0 has come to the same verdict, and tells it
     except FoundryError as error:
         print(f"training process {rank}: {error}", file=sys.stderr, flush=True)
         return 1

@@ -3,11 +3,11 @@
     run `r2` declares 3 epochs at 2e-5 on 2,048 tokens; the laptop's profile says 1 epoch, factor 10, 512 tokens
     → effective(run, profile): epochs 1, learning_rate 2e-4, max_length 512; declared(run) keeps the first numbers
 
-Steps are counted as `transformers.Trainer` counts them: `ceil(ceil(rows / batch) / accumulation)` in an epoch, the
-last, smaller group being a step of its own. The canonical record's exact counts are of this kind with a tenth of
-the rows held out: 1,273 → 1,145 → 287 × 3 = 861, and 1,498 → 1,348 → 337 × 3 = 1,011. Its figures with a tilde
-(475 → ~356, 1,273 → ~955, 510 → ~383) are the estimate `rows × epochs / 4` with nothing held out; the Trainer takes
-357, 957 and 384 steps for those.
+A run declares how steps are counted. `within_epochs`, as `transformers.Trainer` does: `ceil(rows / 4)` in an epoch, the
+last, smaller group being a step of its own. The canonical record's exact counts are of this kind with a tenth of the
+rows held out: 1,273 → 1,145 → 287 × 3 = 861, and 1,498 → 1,348 → 337 × 3 = 1,011. `across_epochs` fills steps on into
+the next epoch: `rows × epochs / 4`, rounded half up. The record's figures with a tilde are of this kind with nothing held
+out: 475 → 356, 1,273 → 955, 510 → 383.
 """
 
 from __future__ import annotations
@@ -21,9 +21,33 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foundry_pipeline.declarations.assets import Profile, Run
-from foundry_pipeline.declarations.common import Order
+from foundry_pipeline.declarations.common import Accumulation, Order
+from foundry_pipeline.declarations.guards import Guards
 
 MODULE = "foundry_pipeline.training.train"
+CODE = tuple(
+    f"foundry_pipeline.training.{module}"
+    for module in (
+        "train",
+        "adapters",
+        "loop",
+        "keep",
+        "guards",
+        "probes",
+        "watch",
+        "team",
+        "tokens",
+        "curriculum",
+        "plan",
+        "machine",
+        "preference.layout",
+        "preference.attention",
+        "preference.vocabulary",
+        "preference.losses",
+        "preference.step",
+    )
+)
+"""The modules whose code makes an adapter."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +74,7 @@ class Hyperparameters:
     optimizer: Literal["adamw_8bit", "adamw"]
     precision: Literal["bfloat16", "float32"]
     validation_fraction: float
+    accumulation: Accumulation = "within_epochs"
 
 
 def declared(run: Run) -> dict[str, Any]:
@@ -74,6 +99,11 @@ def effective(run: Run, profile: Profile) -> Hyperparameters:
     )
 
 
+def declared_checkpoints(run: Run) -> dict[str, list[int]]:
+    """Name → [step, of]: the steps whose adapters a run wants kept, in the steps that its file counts in."""
+    return {name: [c.step, c.of] for name, c in run.checkpoints.items()}
+
+
 def validation_rows(rows: int, fraction: float) -> int:
     """Rows held out of training: `ceil(fraction × rows)`, as `datasets.train_test_split` rounds."""
     return math.ceil(Decimal(str(fraction)) * rows)
@@ -86,8 +116,15 @@ def steps_per_epoch(training_rows: int, batch_size: int, gradient_accumulation: 
 
 def total_steps(rows: int, values: Hyperparameters) -> int:
     """Optimizer steps of a whole training on a dataset that shows `rows` rows in an epoch, validation included."""
-    training = rows - validation_rows(rows, values.validation_fraction)
-    return steps_per_epoch(training, values.batch_size, values.gradient_accumulation) * values.epochs
+    return training_steps(rows - validation_rows(rows, values.validation_fraction), values)
+
+
+def training_steps(training_rows: int, values: Hyperparameters) -> int:
+    """Optimizer steps of a whole training that shows `training_rows` rows in an epoch: as many as `windows` makes."""
+    if values.accumulation == "within_epochs":
+        return steps_per_epoch(training_rows, values.batch_size, values.gradient_accumulation) * values.epochs
+    window, shown = values.batch_size * values.gradient_accumulation, training_rows * values.epochs
+    return max(min(shown, 1), (2 * shown + window) // (2 * window))
 
 
 def warmup_steps(steps: int, fraction: float) -> int:
@@ -123,16 +160,28 @@ def training_spec(
         "threads": profile.threads,
         "save_every_steps": profile.save_every_steps,
         "order": order,
+        "guards": run.guards.model_dump(mode="json"),
+        "checkpoints": declared_checkpoints(run),
     }
+
+
+def guarding(guards: Guards, save_every_steps: int) -> dict[str, Any]:
+    """What of a run's guards may change how its training ends."""
+    return guards.deciding() | ({"save_every_steps": save_every_steps} if guards.rolls_back else {})
 
 
 def fingerprint(spec: dict[str, Any], versions: dict[str, str]) -> str:
     """SHA-256 (hex) of all that makes two trainings the same to the bit; a checkpoint is resumed only under it.
 
-    Folders are left out (contents count, by hash), and so is how often to save.
+    Folders are left out (contents count, by hash), TensorBoard's among them, and so is how often to save, unless guards may roll back to what was
+    saved.
     """
     names = ("run", "base_hash", "dataset_hash", "method", "effective", "seed", "threads")
     content = {name: spec[name] for name in names} | {"versions": versions}
     if spec.get("order", "shuffle") != "shuffle":
         content["order"] = spec["order"]
+    if spec.get("checkpoints"):
+        content["checkpoints"] = spec["checkpoints"]
+    if "guards" in spec:
+        content["guards"] = guarding(Guards.model_validate(spec["guards"]), spec["save_every_steps"])
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,7 @@
 """Train one adapter: `python -m foundry_pipeline.training.train SPEC.json` (the spec: `plan.training_spec`).
 
-Writes `work/result/` with adapter_model.safetensors and adapter_config.json, the same bytes for the same spec, on
+Writes `work/result/` with adapter_model.safetensors and adapter_config.json (and those of named steps below
+`checkpoints/`), the same bytes for the same spec, on
 one machine and however often it was killed and started again; `work/metrics.jsonl` while it works; and in
 `work/result.json`:
 
@@ -11,7 +12,6 @@ one machine and however often it was killed and started again; `work/metrics.jso
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import sys
@@ -22,16 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.launch import ScriptSession, atomic_folder, cannot_write, read_json, script_main, write_json
 from foundry_pipeline.training import machine
 from foundry_pipeline.training.adapters import load_trainable
 from foundry_pipeline.training.checkpoints import Checkpoint, last_usable, seal
 from foundry_pipeline.training.curriculum import windows
+from foundry_pipeline.training.keep import Keeper, kept_step
+from foundry_pipeline.training.live import Live
 from foundry_pipeline.training.loop import State, mean_loss, references, take_step
 from foundry_pipeline.training.plan import Hyperparameters, fingerprint
 from foundry_pipeline.training.team import Team, team_size
 from foundry_pipeline.training.tokens import Example, load_examples, split
+from foundry_pipeline.training.watch import Watch, error_of, known_collapse
 
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 _SHOWN = ("loss", "nll", "margin", "accuracy")  # of a step, beside the progress
@@ -53,21 +55,28 @@ class Trained:
     seconds: float
     steps_here: int
     step_seconds: list[float]
+    guarded: dict[str, Any]
+    keeper: Keeper
 
 
 def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
-    """Train, or go on training, and return the facts. Raises FoundryError for unusable data and for a full disk."""
+    """Train, or go on training, and return the facts.
+
+    Raises FoundryError for unusable data and for a full disk, Collapsed where a guard stops it or has stopped it before.
+    """
     work = Path(spec["work"])
     values = Hyperparameters(**spec["effective"])
     mark = fingerprint(spec, machine.library_versions())
     if finished := _finished(work, mark):
         session.log("already trained")
         return finished
+    if record := known_collapse(work, mark):
+        raise error_of(record)
     size = team_size(
         spec["threads"], values.batch_size * values.gradient_accumulation, on_gpu=machine.device_name() != "cpu"
     )
     trained = work_through(spec, lambda: Team.start(work / "spec.json", size=size, work=work), session)
-    _write_adapter(trained.state.model, spec["base_hash"], work / "result")
+    _write_adapter(trained.state.model, spec["base_hash"], work / "result", trained.keeper)
 
     curve, before, seconds = trained.state.history, trained.seconds_before, trained.seconds
     steps = trained.state.step
@@ -102,16 +111,19 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
         "step_seconds": trained.step_seconds,
         "peak_memory_bytes": machine.peak_memory_bytes(),
         "resumed_from": trained.starts[1:],
+        **trained.guarded,
+        **trained.keeper.facts(),
     }
     write_json(work / "result.json", facts)
     shutil.rmtree(work / "checkpoints")  # the result stands; a checkpoint is three times its size
+    shutil.rmtree(work / "kept", ignore_errors=True)
     return facts
 
 
 def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: ScriptSession | None) -> Trained:
     """Every step of the training from the last checkpoint on, as one process of a team.
 
-    Rank 0 (the one with a session) reports, writes figures and checkpoints, and says where to begin.
+    Rank 0 (the one with a session) reports, writes figures and checkpoints, and says where to begin. Raises Collapsed.
     """
     work = Path(spec["work"])
     values = Hyperparameters(**spec["effective"])
@@ -121,6 +133,7 @@ def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: S
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     team = make_team()
+    live = Live(work, spec.get("tensorboard"), mark)
     try:
         machine.make_repeatable(spec["seed"], max(1, spec["threads"] // team.size))
         model, tokenizer = load_trainable(Path(spec["base_dir"]), values)
@@ -132,29 +145,40 @@ def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: S
         training, validation = split(examples, values.validation_fraction, spec["seed"])
         size = values.batch_size * values.gradient_accumulation
         origins = [example.origin for example in training]
-        steps = windows(order, origins, seed=spec["seed"], epochs=values.epochs, size=size)
+        steps = windows(
+            order, origins, seed=spec["seed"], epochs=values.epochs, size=size, accumulation=values.accumulation
+        )
+        kept = {name: kept_step(step, of, len(steps)) for name, (step, of) in spec.get("checkpoints", {}).items()}
+        keeper = Keeper(work, mark, kept)
 
         state = State.fresh(model, values, len(steps))
         checkpoints = work / "checkpoints"
-        last = _last_checkpoint(checkpoints, mark, session) if session else None
+        last = _last_checkpoint(checkpoints, mark, keeper, session) if session else None
         begin = torch_step(last.step if last else 0)
         team.add(begin)
         if int(begin):
             state.restore(checkpoints / f"step-{int(begin)}")
         starts = _note_start(work, mark, state.step) if session else []
         reference = references(model, training, values, team) if values.method == "dpo" else None
-        before, started, first = last.seconds if last else 0.0, time.monotonic(), state.step
-        live = work / "metrics.jsonl"
+        watch = Watch(spec, mark, state, training, tokenizer, team, session, len(steps))
+        before, started = last.seconds if last else 0.0, time.monotonic()
         if session:
-            # a resumed training takes up at its checkpoint: what was written beyond it will be written again
-            live.write_text("".join(json.dumps(figures) + "\n" for figures in state.history), encoding="utf-8")
+            live.go_on(state.history)
+            if watch.guards.rolls_back and last is None:
+                _checkpoint(state, checkpoints, mark, 0.0)
         taken: list[float] = []
-        for window in steps[state.step :]:
+        while state.step < len(steps):
             began = time.monotonic()
-            figures = take_step(state, training, window, values, team, reference)
+            figures = take_step(state, training, steps[state.step], values, team, reference)
             taken.append(round(time.monotonic() - began, 3))
+            if wrong := watch.look(state, last=state.step == len(steps)):
+                watch.heed(wrong, state, before + time.monotonic() - started)
+                if session:
+                    live.go_on(state.history)
+                continue
             if session:
                 _report(figures, live, len(steps), session)
+                keeper.keep(state.step, lambda folder: _write_adapter(model, spec["base_hash"], folder))
                 if state.step % spec["save_every_steps"] == 0 or state.step == len(steps):
                     _checkpoint(state, checkpoints, mark, before + time.monotonic() - started)
         seconds = time.monotonic() - started
@@ -163,11 +187,12 @@ def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: S
             reference = references(model, validation, values, team) if values.method == "dpo" else None
             validation_loss = mean_loss(state, validation, values, team, reference, size)
     finally:
+        live.close()
         team.end()
     rows = len(examples)
     return Trained(
         state, team.size, rows, training, validation, dropped, validation_loss, starts, before, seconds,
-        state.step - first, taken,
+        len(taken), taken, watch.facts(state), keeper,
     )  # fmt: skip
 
 
@@ -178,10 +203,12 @@ def torch_step(step: int) -> Any:
     return torch.tensor(step, dtype=torch.int64)
 
 
-def _last_checkpoint(checkpoints: Path, mark: str, session: ScriptSession) -> Checkpoint | None:
+def _last_checkpoint(checkpoints: Path, mark: str, keeper: Keeper, session: ScriptSession) -> Checkpoint | None:
     shutil.rmtree(checkpoints / ".partial", ignore_errors=True)
     checkpoints.mkdir(exist_ok=True)
-    last = last_usable(checkpoints, mark, session.log)
+    while (last := last_usable(checkpoints, mark, session.log)) and (lost := keeper.lost(last.step)):
+        session.log(f"checkpoint {last.folder.name} is skipped: the adapter kept as {lost} is missing or damaged")
+        shutil.rmtree(last.folder)
     if last:
         session.log(f"resuming from step {last.step}")
     return last
@@ -200,18 +227,10 @@ def _checkpoint(state: State, checkpoints: Path, mark: str, seconds: float) -> N
         raise cannot_write(f"checkpoint at step {state.step}: {error}", checkpoints) from error
 
 
-def _report(figures: dict[str, float], live: Path, steps: int, session: ScriptSession) -> None:
-    """Write a step's figures down and show them; stop at the first that is not finite."""
-    step = int(figures["step"])
-    if not (math.isfinite(figures["loss"]) and math.isfinite(figures["grad_norm"])):
-        raise FoundryError(
-            f"the loss is {figures['loss']} and the gradient's norm {figures['grad_norm']} at step {step}",
-            where=str(live),
-            mend="lower `learning_rate` of the run (assets/runs/) or its factor in the profile",
-        )
-    with live.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(figures) + "\n")
-    session.progress(step, steps, **{name: figures[name] for name in _SHOWN if name in figures})
+def _report(figures: dict[str, float], live: Live, steps: int, session: ScriptSession) -> None:
+    """Write a step's figures down and show them."""
+    live.add(figures)
+    session.progress(int(figures["step"]), steps, **{name: figures[name] for name in _SHOWN if name in figures})
 
 
 def _finished(work: Path, mark: str) -> dict[str, Any] | None:
@@ -235,12 +254,12 @@ def _note_start(work: Path, mark: str, step: int) -> list[int]:
     return starts
 
 
-def _write_adapter(model: Any, base_hash: str, target: Path) -> None:
+def _write_adapter(model: Any, base_hash: str, target: Path, keeper: Keeper | None = None) -> None:
     """Write the adapter as PEFT reads it, without what differs between equal ones.
 
     PEFT lists `target_modules` from an unsorted set and names the base by its path; here they are sorted, and the
     base is named by its content hash. So `PeftModel.from_pretrained(base, folder)` works, and loading the adapter
-    without giving a base does not, which is meant.
+    without giving a base does not, which is meant. The keeper's adapters go with the last one of a training.
     """
     from safetensors import SafetensorError
 
@@ -254,6 +273,8 @@ def _write_adapter(model: Any, base_hash: str, target: Path) -> None:
             for path in folder.iterdir():
                 if path.name not in ADAPTER_FILES:
                     path.unlink()  # PEFT's draft of a model card
+            if keeper is not None:
+                keeper.hand_over(folder)
     except (OSError, SafetensorError) as error:
         raise cannot_write(error, target) from error
 

@@ -24,9 +24,13 @@ CHAIN = {
     "keeper_first_adapter",
     "keeper_first_merged",
     "keeper_first_gguf",
+    "keeper_first_parity",
     "keeper_first_responses",
     "keeper_first_eval",
+    "keeper_first_serving_matrix",
 }
+# What the score does not stand on: it is told beside it.
+BESIDE = {"keeper_first_parity", "keeper_first_serving_matrix"}
 
 
 def test_a_new_character_needs_files_and_no_python(built: Project) -> None:
@@ -78,7 +82,7 @@ def test_the_instance_knows_data_versions_and_checks(built: Project, monkeypatch
 
 def test_repeating_the_command_builds_nothing(built: Project) -> None:
     before = contents(built)
-    again = built.materialize("*keeper_first_eval")
+    again = built.materialize("*keeper_first_serving_matrix")
     assert again.returncode == 0, again.stdout[-3000:]
     assert contents(built) == before
     assert again.stdout.count("nothing to do") == len(CHAIN)
@@ -103,18 +107,42 @@ def test_equal_inputs_add_no_ledger_row_and_fresh_does(built: Project) -> None:
 
 def test_trace_ends_at_the_document(built: Project) -> None:
     way = json.loads(built.run("foundry", "trace", "keeper_first_eval", "--json").stdout)
-    assert {n["name"] for n in way["nodes"]} == CHAIN
+    assert {n["name"] for n in way["nodes"]} == CHAIN - BESIDE
     assert all(n["current"] for n in way["nodes"])
     assert [d["document_id"] for d in way["documents"]] == ["log_winter"]
     assert way["pairs"]
     assert {s["mode"] for s in way["scores"]} == {"base", "adapter", "merged", "q4_k_m"}
     told = built.run("foundry", "trace", "keeper_first_eval")
     assert told.returncode == 0
-    for value in contents(built).values():
-        assert value in told.stdout
+    for name, value in contents(built).items():
+        assert (value in told.stdout) == (name not in BESIDE)
     forward = json.loads(built.run("foundry", "trace", "--forward", "log_winter", "--json").stdout)
     assert {s["run"] for s in forward} == {"keeper_first"}
     assert all(s["pairs_touched"] == len(way["pairs"]) for s in forward)
+
+
+def test_every_serving_mode_stands_in_the_matrix(built: Project) -> None:
+    rows = {r["mode"]: r for r in json.loads(built.run("foundry", "matrix", "keeper_first", "--json").stdout)}
+    assert list(rows) == ["base", "adapter", "merged", "f16", "q8_0", "q5_k_m", "q4_k_m"]
+    summary = json.loads(
+        (built.store / "artifacts" / contents(built)["keeper_first_eval"] / "payload/summary.json").read_text()
+    )
+    for mode, judged in summary["modes"].items():
+        assert rows[mode]["overall"] == judged["overall"]["mean"]
+        assert rows[mode]["answers"] == 4
+        assert 0 <= rows[mode]["break_rate"] <= 1
+        assert rows[mode]["tokens_per_second"] > 0
+    assert rows["f16"]["overall"] is None
+    assert rows["f16"]["bytes"] > rows["q8_0"]["bytes"] > rows["q4_k_m"]["bytes"]
+    assert all(0 <= rows[mode]["mean_kl"] < 0.3 for mode in rows)
+    told = built.run("foundry", "parity", "keeper_first", "--json")
+    assert told.returncode == 0, told.stdout
+    verdict = json.loads(told.stdout)["verdict"]
+    assert verdict["passed"]
+    assert verdict["gguf_hash"] == contents(built)["keeper_first_gguf"]
+    page = (built.store / "reports" / "keeper_first.html").read_text()
+    assert "Serving matrix" in page
+    assert "same prompt tokens" in page
 
 
 def test_the_report_is_written(built: Project) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Method = Literal["orpo", "dpo", "sft"]
 
 
-def scored(model: Any, packed: Packed) -> torch.Tensor:
-    """Log-probability (nats) of every scored token of a packed window, in the order of `packed.labels`."""
+def scored_states(model: Any, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+    """Last hidden state of every scored row of a packed window, (N, width), and the output layer's weight."""
     import torch
 
     network = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -44,9 +44,17 @@ def scored(model: Any, packed: Packed) -> torch.Tensor:
         pair_spans=packed.spans,
         use_cache=False,
     ).last_hidden_state[0]
-    rows, labels = torch.tensor(packed.rows, device=device), torch.tensor(packed.labels, device=device)
-    with torch.autocast(device.type, enabled=False):
-        return token_log_probabilities(states[rows].to(head.weight.dtype), head.weight, labels)
+    return states[torch.tensor(packed.rows, device=device)].to(head.weight.dtype), head.weight
+
+
+def scored(model: Any, packed: Packed) -> torch.Tensor:
+    """Log-probability (nats) of every scored token of a packed window, in the order of `packed.labels`."""
+    import torch
+
+    states, weight = scored_states(model, packed)
+    labels = torch.tensor(packed.labels, device=weight.device)
+    with torch.autocast(weight.device.type, enabled=False):
+        return token_log_probabilities(states, weight, labels)
 
 
 def window_loss(

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_model import WIDTH
+from tiny_model import WIDTH, origin
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.export.export import adapter_file
 from foundry_pipeline.export.gguf import check_chat, write_gguf
-from foundry_pipeline.launch import read_facts, run_script
+from foundry_pipeline.launch import ScriptSession, read_facts, run_script
 from foundry_pipeline.lineage.hashing import folder_files
 
 TYPES = ("f16", "q8_0", "q5_k_m", "q4_k_m")
@@ -73,6 +74,14 @@ def test_a_file_with_another_template_or_end_token_is_refused(tiny: Path, files:
     (other / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": "<|endoftext|>"}))
     with pytest.raises(FoundryError, match="end token of the GGUF is not the model's: 2 instead of 0"):
         check_chat(other, files / "f16.gguf")
+    (other / "tokenizer_config.json").write_text(json.dumps(config | {"bos_token": "<|endoftext|>"}))
+    with pytest.raises(FoundryError, match="bos token of the GGUF is not the model's: 1 instead of 0"):
+        check_chat(other, files / "f16.gguf")
+    shutil.copy(tiny / "tokenizer_config.json", other)
+    generation = json.loads((other / "generation_config.json").read_text())
+    (other / "generation_config.json").write_text(json.dumps(generation | {"eos_token_id": [2, 30]}))
+    with pytest.raises(FoundryError, match=r"end an answer of the GGUF is not the model's: \[2\] instead of \[2, 30\]"):
+        check_chat(other, files / "f16.gguf")
 
 
 def test_a_tokenizer_that_cuts_text_otherwise_is_refused(tiny: Path, files: Path, tmp_path: Path) -> None:
@@ -127,10 +136,26 @@ def test_the_script_merges_and_converts(tiny: Path, tiny_adapter: Path, tmp_path
     assert read_facts(one)["layers_changed"] == 14
     assert set(folder_files(one / "result")) == set(folder_files(tiny))
     spec = {"stage": "gguf", "model_dir": str(one / "result"), "model_name": "m", "types": ["f16", "q8_0"]}
-    run_script(module, spec, two)
-    assert set(folder_files(two / "result")) == {"f16.gguf", "q8_0.gguf"}
+    run_script(module, {**spec, "adapter_dir": str(tiny_adapter), "origin": origin().to_json()}, two)
+    assert set(folder_files(two / "result")) == {"f16.gguf", "q8_0.gguf", "lora.gguf"}
+    assert read_facts(two)["lora"]["tensors"] == 28
+    for name in ("f16", "q8_0", "lora"):
+        assert header(two / "result" / f"{name}.gguf")["foundry.dataset_hash"] == "d" * 64
     assert read_facts(two)["bytes_by_type"]["q8_0"] == (two / "result" / "q8_0.gguf").stat().st_size
     assert not [p for p in two.iterdir() if "partial" in p.name]
+
+
+def test_where_an_adapter_has_no_layout_the_reason_is_told(tiny: Path, tiny_adapter: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"architectures": ["LLaMAForCausalLM"]}))
+    spec = {"model_dir": str(other), "adapter_dir": str(tiny_adapter)}
+    facts = adapter_file(spec, None, tmp_path, ScriptSession(None))
+    assert facts["lora"] is None
+    assert "LLaMAForCausalLM is not known" in facts["lora_missing"]
+    assert not (tmp_path / "lora.gguf").exists()
+    assert adapter_file({"model_dir": str(other)}, None, tmp_path, ScriptSession(None)) == {}
 
 
 def test_the_script_refuses_a_stage_that_it_does_not_know(tmp_path: Path) -> None:

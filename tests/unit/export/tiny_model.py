@@ -52,3 +52,64 @@ def write_adapter(folder: Path, base: Path, *, std: float = 0.02, **options: Any
             torch.nn.init.normal_(weight, std=std) if std else torch.nn.init.zeros_(weight)
     tuned.save_pretrained(str(folder), save_embedding_layers=False)
     return folder
+
+
+def origin(**changes: Any) -> Any:
+    """Where a tiny model might come from."""
+    from foundry_pipeline.export.gguf_keys import Origin
+
+    fields: dict[str, Any] = {
+        "run": "keeper_first",
+        "character": "The Keeper",
+        "method": "orpo",
+        "profile": "tiny",
+        "dataset": "keeper_dataset_v1",
+        "dataset_hash": "d" * 64,
+        "adapter_hash": "a" * 64,
+        "base": "big_base",
+        "base_title": "Tiny-Instruct (stand-in)",
+        "base_version": "tiny 0.1",
+        "base_url": "",
+        "base_hash": "b" * 64,
+        "stand_in": True,
+        "license": "Apache-2.0",
+    }
+    return Origin(**(fields | changes))
+
+
+# Templates of this project's own writing, each in the form of a family.
+FAMILIES = {
+    "plain": "{% for m in messages %}{{ '[' + m['role'] + '] ' + m['content'] + ' [end]' }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}",
+    "chatml": "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    "chatml_with_a_system_message_of_its_own": "{% if messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou help.<|im_end|>\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    # Thoughts of the last answer stay, those of earlier ones go; a silent one opens where nobody is to think.
+    "qwen_3": "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m['role'] == 'user' %}"
+    "{% set ns.last = loop.index0 %}{% endif %}{% endfor %}{% for m in messages %}"
+    "{% if m['role'] == 'assistant' and loop.index0 > ns.last %}"
+    "{{ '<|im_start|>assistant\n<think>\n\n</think>\n\n' + m['content'] + '<|im_end|>\n' }}{% else %}"
+    "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% if enable_thinking is defined and not enable_thinking %}"
+    "{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}",
+    "llama_2": "{% if messages[0]['role'] == 'system' %}{% set told = '<<SYS>>\n' + messages[0]['content'] + "
+    "'\n<</SYS>>\n\n' %}{% set rest = messages[1:] %}{% else %}{% set told = '' %}{% set rest = messages %}{% endif %}"
+    "{% for m in rest %}{% if m['role'] == 'user' %}"
+    "{{ bos_token + '[INST] ' + (told if loop.first else '') + m['content'] + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}",
+    "llama_3": "{{ bos_token }}{% for m in messages %}{{ '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n' + "
+    "m['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
+    "gemma_1": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{% for m in messages %}{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + "
+    "m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
+    "gemma_3": "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}"
+    "{% set rest = messages[1:] %}{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}{% for m in rest %}"
+    "{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' + (first if loop.first else '') + "
+    "m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}",
+}

@@ -93,7 +93,7 @@ def test_a_prompt_longer_than_the_context_is_named(shipped: LlamaBackend, ask: A
 
 
 def test_what_cannot_be_served_is_refused(gguf: Path, tmp_path: Path, llama_ref: Callable[[Path], ModelRef]) -> None:
-    with pytest.raises(FoundryError, match="merged weights only"):
+    with pytest.raises(FoundryError, match="of another format"):
         LlamaBackend(replace(llama_ref(gguf), adapter_path=str(tmp_path)), threads=2)
     with pytest.raises(FoundryError, match="not found"):
         LlamaBackend(llama_ref(tmp_path / "none.gguf"), threads=2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundry_pipeline.declarations.assets import Profile, Run
+from foundry_pipeline.declarations.common import Accumulation
+from foundry_pipeline.training.curriculum import windows
 from foundry_pipeline.training.plan import (
     Hyperparameters,
     declared,
@@ -16,6 +20,7 @@ from foundry_pipeline.training.plan import (
     fingerprint,
     steps_per_epoch,
     total_steps,
+    training_spec,
     validation_rows,
     warmup_steps,
 )
@@ -57,23 +62,45 @@ def make_profile(**changes: Any) -> Profile:
 
 
 @pytest.mark.parametrize(
-    ("rows", "held_out", "steps"),
+    ("rows", "held_out", "accumulation", "steps"),
     [
-        (1273, 0.1, 861),  # Qwen 3 v1 to v4
-        (1498, 0.1, 1011),  # Qwen 3 R2
-        (475, 0.0, 357),  # v3b, recorded as ~356
-        (1273, 0.0, 957),  # v4 on Gemma, recorded as ~955
-        (510, 0.0, 384),  # SFT, recorded as ~383
+        (1273, 0.1, "within_epochs", 861),  # Qwen 3 v1 to v4
+        (1498, 0.1, "within_epochs", 1011),  # Qwen 3 R2
+        (475, 0.0, "across_epochs", 356),  # v3b
+        (1273, 0.0, "across_epochs", 955),  # v4 on Gemma
+        (510, 0.0, "across_epochs", 383),  # SFT
+        (475, 0.0, "within_epochs", 357),  # as the Trainer would count it
     ],
 )
-def test_steps_of_the_canonical_runs(rows: int, held_out: float, steps: int) -> None:
-    values = effective(make_run(validation_fraction=held_out), make_profile())
+def test_steps_of_the_canonical_runs(rows: int, held_out: float, accumulation: str, steps: int) -> None:
+    values = effective(make_run(validation_fraction=held_out, accumulation=accumulation), make_profile())
     assert total_steps(rows, values) == steps
 
 
-@pytest.mark.parametrize(("rows", "recorded"), [(475, 356), (1273, 955), (510, 383)])
-def test_the_estimates_of_the_record_are_rows_times_epochs_over_four(rows: int, recorded: int) -> None:
-    assert int(rows * 3 / 4 + 0.5) == recorded
+@given(
+    rows=st.integers(1, 60),
+    epochs=st.integers(1, 4),
+    size=st.integers(1, 9),
+    accumulation=st.sampled_from(["within_epochs", "across_epochs"]),
+)
+def test_the_steps_counted_are_the_steps_taken(rows: int, epochs: int, size: int, accumulation: Accumulation) -> None:
+    run = make_run(epochs=epochs, gradient_accumulation=size, validation_fraction=0.0, accumulation=accumulation)
+    steps = windows("shuffle", ["base"] * rows, seed=1, epochs=epochs, size=size, accumulation=accumulation)
+    assert len(steps) == total_steps(rows, effective(run, make_profile()))
+    assert Counter(row for step in steps for row in step) == dict.fromkeys(range(rows), epochs)
+    if accumulation == "across_epochs" and rows * epochs >= size:
+        assert all(len(step) == size for step in steps[:-1])
+        assert size <= 2 * len(steps[-1]) < 3 * size
+
+
+def test_a_spec_names_the_checkpoints_of_its_run_and_another_name_is_another_training() -> None:
+    run = make_run(checkpoints={"checkpoint-150": {"step": 150, "of": 861}})
+    profile = make_profile(threads=2, save_every_steps=10)
+    places = {"base_dir": Path("b"), "base_hash": "b", "dataset_parquet": Path("d"), "dataset_hash": "d"}
+    spec, plain = training_spec(run, profile, **places), training_spec(make_run(), profile, **places)
+    assert spec["checkpoints"] == {"checkpoint-150": [150, 861]}
+    assert fingerprint(spec, {}) != fingerprint(plain, {})
+    assert fingerprint(plain, {}) == fingerprint({k: v for k, v in plain.items() if k != "checkpoints"}, {})
 
 
 def test_the_profile_changes_what_it_says_and_nothing_else() -> None:
