@@ -3,8 +3,9 @@
 A GGUF names its pre-tokenizer by one word (`tokenizer.ggml.pre`), the rule by which text is cut before byte pairs are
 merged. `transformers` 5 ignores that word: for `smollm` it forgets that digits stand alone, so `½` and a digit of
 another script get other ids than the model was trained on. `repair_tokenizer` puts the rule back, and
-`check_parity` refuses a tokenizer that still differs from llama.cpp's. One difference stays: a code point that Unicode
-has not assigned stands alone in llama.cpp and joins its neighbours in `transformers`.
+`check_parity` refuses a tokenizer that still differs from llama.cpp's. Two differences stay. A code point that Unicode
+has not assigned stands alone in llama.cpp and joins its neighbours in `transformers`. A control character for which the
+vocabulary has no token is left out by both, but `transformers` then joins what stood on either side of it.
 """
 
 from __future__ import annotations
