@@ -34,7 +34,8 @@ def requests_failed(
 ) -> RequestsFailed:
     """One error for all failed requests: counts by kind, the first few by name, and what mends it."""
     kinds = Counter(failure.kind for _, failure in failed)
-    counts = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common())
+    # Not in the order of arrival, so that the same failures make the same message.
+    counts = ", ".join(f"{count} × {kind}" for kind, count in sorted(kinds.items(), key=lambda k: (-k[1], k[0])))
     shown = "".join(f"\n    {name}: {failure.told()}" for name, failure in failed[:_LISTED])
     more = f"\n    … and {len(failed) - _LISTED} more" if len(failed) > _LISTED else ""
     how = f"stopped early, since more than half of the last {WINDOW} requests failed: " if early else ""
