@@ -12,6 +12,7 @@ import polars as pl
 
 from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.chain.gate import require_verdict
+from foundry_pipeline.chain.generation import MANY_CODE, generate_in_child, generate_many
 from foundry_pipeline.chain.modes import GGUF_TYPES, adapter_of, mode_inputs, serving_modes, uses_adapter
 from foundry_pipeline.chain.origins import declared_origin, origin
 from foundry_pipeline.chain.stage import BuildContext, Built, Stage
@@ -211,15 +212,18 @@ def build_responses(
     threads: int,
     group: int,
     precision: str,
+    at_once: int,
 ) -> Built:
     requests = evaluation_requests(files.suite.prompts, evaluation.sampling, max_tokens=max_tokens)
     refs = model_refs(run, start, base, ctx.inputs, serving)
     prompts = {p.id: p for p in files.suite.prompts}
+    how: dict[str, Any] = {"threads": threads, "group": group, "precision": precision}
+    if at_once > 1:
+        answered = generate_many(ctx, {m: (ref, requests) for m, ref in refs.items()}, at_once=at_once, **how)
+    else:
+        answered = {mode: generate_in_child(ctx, ref, requests, folder=mode, **how) for mode, ref in refs.items()}
     rows, modes = [], {}
-    for mode, ref in refs.items():
-        replies, facts = generate_in_child(
-            ctx, ref, requests, folder=mode, threads=threads, group=group, precision=precision
-        )
+    for mode, (replies, facts) in answered.items():
         modes[mode] = facts
         for reply in replies:
             prompt = prompts[reply.request_id]
@@ -243,41 +247,6 @@ def build_responses(
     return Built(payload, {"modes": modes})
 
 
-def generate_in_child(
-    ctx: BuildContext,
-    model: ModelRef,
-    requests: list[Any],
-    *,
-    folder: str,
-    threads: int,
-    group: int,
-    precision: str,
-) -> tuple[list[Any], dict[str, Any]]:
-    """Answers to the requests, in their order, through the generation script and the response cache."""
-    from foundry_pipeline.models.generate import read_replies, request_lines
-    from foundry_pipeline.models.money.spending import spending_spec
-    from foundry_pipeline.models.requests import REMOTE
-
-    work = ctx.work / f"generate-{folder}"
-    work.mkdir(parents=True, exist_ok=True)
-    listed = work / "requests.jsonl"
-    listed.write_text(request_lines(requests), encoding="utf-8")
-    result, facts = ctx.script(
-        "foundry_pipeline.models.generate",
-        {
-            "model": model.__dict__,
-            "requests": str(listed),
-            "cache": str(ctx.settings.responses_path),
-            "group_size": group,
-            "threads": threads,
-            "precision": precision,
-            **({"money": spending_spec(ctx.settings, ctx.name)} if model.backend in REMOTE else {}),
-        },
-        folder=work.name,
-    )
-    return read_replies(result), facts
-
-
 def parity_gate(d: Declarations, run: str, chain: Chain, inputs: Mapping[str, Artifact]) -> None:
     """Refuse exported files without a passed verdict of export parity under the bounds as they are declared now."""
     from foundry_pipeline.chain.parity_stages import responses_gate
@@ -299,6 +268,7 @@ def responses_stage(d: Declarations, run: Run, evaluation: Evaluation, *, base: 
         "threads": d.profile.threads,
         "group": d.profile.generation_group,
         "precision": d.profile.precision,
+        "at_once": d.profile.generating_at_once,
     }
     return Stage(
         name=f"{run.run}_responses",
@@ -311,7 +281,7 @@ def responses_stage(d: Declarations, run: Run, evaluation: Evaluation, *, base: 
             **how,
         },
         code=(
-            "foundry_pipeline.models.generate",
+            *MANY_CODE,
             "foundry_pipeline.models.requests",
             "foundry_pipeline.models.hf_backend",
             "foundry_pipeline.models.llama_backend",

@@ -15,7 +15,8 @@ from typing import Any
 import polars as pl
 
 from foundry_pipeline.chain.frames import payload_folder, read_frame
-from foundry_pipeline.chain.model_stages import base_asset, dense_dir, generate_in_child
+from foundry_pipeline.chain.generation import MANY_CODE, generate_divided, generate_in_child
+from foundry_pipeline.chain.model_stages import base_asset, dense_dir
 from foundry_pipeline.chain.stage import BuildContext, Built, Stage
 from foundry_pipeline.datasets.mixture import scaled
 from foundry_pipeline.datasets.recipes import selection_order
@@ -121,12 +122,16 @@ def build_student(
     threads: int,
     group: int,
     precision: str,
+    at_once: int,
     **asked: Any,
 ) -> Built:
     model, requests = student_asks(ctx.inputs, student=student, **asked)
-    replies, facts = generate_in_child(
-        ctx, model, requests, folder="students", threads=threads, group=group, precision=precision
-    )
+    how: dict[str, Any] = {"threads": threads, "group": group, "precision": precision}
+    if model.backend == "transformers" and at_once > 1:
+        replies, facts = generate_divided(ctx, model, requests, at_once=at_once, **how)
+    else:
+        # llama.cpp divides a group among its threads by itself; a server has its own ways.
+        replies, facts = generate_in_child(ctx, model, requests, folder="students", **how)
     frame, counts = student_answers(replies, student=student)
     payload = payload_folder(ctx)
     frame.write_parquet(payload / "responses.parquet")
@@ -153,6 +158,7 @@ def student_stage(d: Declarations, character: str, student: str, datasets: Mappi
         "threads": profile.threads,
         "group": profile.generation_group,
         "precision": profile.precision,
+        "at_once": profile.generating_at_once,
     }
     base, adapter, start = base_asset(d.base_model(profile.student)), None, None
     if student != BASE:
@@ -178,7 +184,7 @@ def student_stage(d: Declarations, character: str, student: str, datasets: Mappi
         {"student": "adapter" if adapter else BASE, **how},
         (
             "foundry_pipeline.pairs.student",
-            "foundry_pipeline.models.generate",
+            *MANY_CODE,
             "foundry_pipeline.models.requests",
             *backend,
         ),

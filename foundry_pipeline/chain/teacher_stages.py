@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from foundry_pipeline.chain.frames import held_out_texts, payload_folder, read_frame, suite_texts
-from foundry_pipeline.chain.model_stages import generate_in_child
+from foundry_pipeline.chain.generation import generate_in_child
 from foundry_pipeline.chain.stage import BuildContext, Built, Demand, Stage
 from foundry_pipeline.corpus.passages import own_passages
 from foundry_pipeline.datasets.mixture import scaled

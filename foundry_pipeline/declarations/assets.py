@@ -233,6 +233,11 @@ class Profile(Declaration):
     student_sampling: Sampling = Field(description="how the rejected side is drawn")
     answer_max_tokens: int = Field(ge=8, description="bound for evaluation answers in this profile")
     generation_group: int = Field(ge=1, description="requests decoded together; a group is stored whole or run again")
+    generating_at_once: int = Field(
+        default=1,
+        ge=1,
+        description="processes that answer at the same time on this machine, each with its share of the threads",
+    )
     teacher: AnyTeacher
     student_server: StudentServer | None = Field(
         default=None, description="a server that answers for the students it names; empty: all answer on this machine"

@@ -61,7 +61,7 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
         {mode: spec["weights"][mode] for mode in spec["modes"]},
         held_out_passages,
         held_out,
-        threads=max(1, threads // 2),
+        threads=threads,
         work=Path(spec["work"]) / "held_out",
     )
     if threads == 1:

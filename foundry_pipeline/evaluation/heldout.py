@@ -10,7 +10,7 @@ model's own tokenizer decides what a token is, so figures of different tokenizer
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,18 @@ def nats_per_token(
     model_dir: Path, adapter_dir: Path | None, texts: Sequence[str], *, threads: int, precision: str = "float32"
 ) -> HeldOut:
     """Of a model folder, with a LoRA adapter applied at run time if one is given."""
+    return nats_by_kind(model_dir, adapter_dir, {"": texts}, threads=threads, precision=precision)[""]
+
+
+def nats_by_kind(
+    model_dir: Path,
+    adapter_dir: Path | None,
+    kinds: Mapping[str, Sequence[str]],
+    *,
+    threads: int,
+    precision: str = "float32",
+) -> dict[str, HeldOut]:
+    """The same for several kinds of texts, the weights read once."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -61,19 +73,41 @@ def nats_per_token(
             network = PeftModel.from_pretrained(network, str(adapter_dir))
     network.eval()
     beginning = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    total, count = 0.0, 0
+
+    def nats(part: list[int]) -> float:
+        ids = torch.tensor([part])
+        logits = network(input_ids=ids).logits[0, :-1].float()
+        return float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
+
     with torch.inference_mode():
-        for text in texts:
-            for part in chunks(tokenizer(text, add_special_tokens=False)["input_ids"], beginning):
-                ids = torch.tensor([part])
-                logits = network(input_ids=ids).logits[0, :-1].float()
-                total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
-                count += len(part) - 1
+        return {
+            kind: _over(texts, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"], beginning, nats)
+            for kind, texts in kinds.items()
+        }
+
+
+def _over(
+    texts: Sequence[str],
+    tokenize: Callable[[str], list[int]],
+    beginning: int,
+    nats: Callable[[list[int]], float],
+) -> HeldOut:
+    """`nats` of every chunk of every text, over all tokens that were scored."""
+    total, count = 0.0, 0
+    for text in texts:
+        for part in chunks(tokenize(text), beginning):
+            total += nats(part)
+            count += len(part) - 1
     return _mean(total, count)
 
 
 def nats_per_token_gguf(path: Path, texts: Sequence[str], *, threads: int) -> HeldOut:
     """Of a GGUF file, by llama.cpp."""
+    return nats_by_kind_gguf(path, {"": texts}, threads=threads)[""]
+
+
+def nats_by_kind_gguf(path: Path, kinds: Mapping[str, Sequence[str]], *, threads: int) -> dict[str, HeldOut]:
+    """The same for several kinds of texts, the file read once."""
     import llama_cpp
     import numpy as np
     import torch
@@ -86,16 +120,19 @@ def nats_per_token_gguf(path: Path, texts: Sequence[str], *, threads: int) -> He
         str(path), n_ctx=CHUNK + 1, n_batch=CHUNK + 1, n_threads=threads, n_threads_batch=threads, logits_all=True,
         verbose=False,
     )  # fmt: skip
-    total, count = 0.0, 0
+
+    def nats(part: list[int]) -> float:
+        model.reset()
+        model.eval(part)
+        logits = torch.from_numpy(np.asarray(model.scores[: len(part) - 1]))
+        return float(torch.nn.functional.cross_entropy(logits, torch.tensor(part[1:]), reduction="sum"))
+
+    def tokenize(text: str) -> list[int]:
+        found: list[int] = model.tokenize(text.encode(), add_bos=False, special=False)
+        return found
+
     try:
         beginning = model.token_bos() if model.token_bos() >= 0 else model.token_eos()
-        for text in texts:
-            for part in chunks(model.tokenize(text.encode(), add_bos=False, special=False), beginning):
-                model.reset()
-                model.eval(part)
-                logits = torch.from_numpy(np.asarray(model.scores[: len(part) - 1]))
-                total += float(torch.nn.functional.cross_entropy(logits, torch.tensor(part[1:]), reduction="sum"))
-                count += len(part) - 1
+        return {kind: _over(texts, tokenize, beginning, nats) for kind, texts in kinds.items()}
     finally:
         model.close()
-    return _mean(total, count)

@@ -1,8 +1,8 @@
 """Held-out text under every serving mode, in a process of its own beside the judging: a script, and how it is waited for.
 
-    with_modes = Measuring(spec["weights"], passages, documents, threads=1, work=work / "held_out")
+    measuring = Measuring(spec["weights"], passages, documents, threads=2, work=work / "held_out")
     …judge…
-    with_modes.result()["adapter"]   → {"passages": {"nats_per_token": 3.617, "tokens": 3648}, "documents": {…}}
+    measuring.result()["adapter"]   → {"passages": {"nats_per_token": 3.617, "tokens": 3648}, "documents": {…}}
 
 One thread for the weights and one for the judge waste less of two cores than two threads for one after the other: both
 work on small products, between which the second thread mostly waits.
@@ -11,6 +11,7 @@ work on small products, between which the second thread mostly waits.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import threading
 import time
@@ -18,14 +19,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from foundry_pipeline.evaluation.heldout import HeldOut, nats_per_token, nats_per_token_gguf
+from foundry_pipeline.evaluation.heldout import HeldOut, nats_by_kind, nats_by_kind_gguf
 from foundry_pipeline.launch import ScriptSession, atomic_folder, read_facts, run_script, script_main
+
+
+KINDS = ("passages", "documents")
+CLAIMS = "claims"
 
 
 class Measuring:
     """The script at work on `weights` (mode → paths, see `measure`); it ends with this process.
 
-    `result` waits for it and raises its FoundryError if it failed.
+    `result` waits for it and raises its FoundryError if it failed. While it waits a second one takes modes that the
+    first has not come to, where `threads` allows for two.
     """
 
     def __init__(
@@ -37,54 +43,80 @@ class Measuring:
         threads: int,
         work: Path,
     ) -> None:
+        # A GGUF file takes longest, so it is not left for the end.
+        modes = sorted(weights, key=lambda mode: "gguf" not in weights[mode])
+        shutil.rmtree(work, ignore_errors=True)
+        (work / CLAIMS).mkdir(parents=True)
         self._spec = {
-            "modes": list(weights),
+            "modes": modes if passages else [],
             "weights": {k: dict(v) for k, v in weights.items()},
             "passages": list(passages),
             "documents": list(documents),
-            "threads": threads,
+            "threads": max(1, threads // 2),
+            "claims": str(work / CLAIMS),
         }
-        self._work = work
+        self._work, self._two = work, threads > 1
         self._error: BaseException | None = None
-        # A daemon: when this process is told to end it ends, and the kernel ends the script with the thread.
-        self._thread = threading.Thread(target=self._run, name="held-out", daemon=True)
-        self._thread.start()
+        self._workers: list[threading.Thread] = []
+        self._start()
 
-    def _run(self) -> None:
+    def _start(self) -> None:
+        # A daemon: when this process is told to end it ends, and the kernel ends the script with the thread.
+        name = f"held-out-{len(self._workers)}"
+        worker = threading.Thread(target=self._run, args=(self._work / name,), name=name, daemon=True)
+        self._workers.append(worker)
+        worker.start()
+
+    def _run(self, work: Path) -> None:
         try:
-            run_script("foundry_pipeline.evaluation.heldout_modes", self._spec, self._work)
+            run_script("foundry_pipeline.evaluation.heldout_modes", self._spec, work)
         except BaseException as error:  # handed to whoever asks for the result
             self._error = error
 
     def result(self) -> dict[str, dict[str, Any]]:
         """mode → {"passages": …, "documents": …}; empty where nothing is held out."""
-        self._thread.join()
+        if self._two and len(list((self._work / CLAIMS).iterdir())) < len(self._spec["modes"]):
+            self._start()
+        for worker in self._workers:
+            worker.join()
         if self._error is not None:
             raise self._error
-        found: dict[str, dict[str, Any]] = json.loads((self._work / "result" / "held_out.json").read_text("utf-8"))
-        return found
+        found: dict[str, dict[str, Any]] = {}
+        for worker in self._workers:
+            found |= json.loads((self._work / worker.name / "result" / "held_out.json").read_text("utf-8"))
+        return {mode: found[mode] for mode in self._spec["modes"]}
 
     def seconds(self) -> dict[str, float]:
         """Seconds that each mode took, once there is a result."""
-        return dict(read_facts(self._work)["seconds"])
+        return {m: s for w in self._workers for m, s in read_facts(self._work / w.name)["seconds"].items()}
 
 
-def measure(weights: Mapping[str, Any], texts: Sequence[str], threads: int) -> HeldOut:
-    """Loss of one mode: `weights` names a `gguf` file, or a `dense` folder and perhaps an `adapter`."""
+def measure(weights: Mapping[str, Any], kinds: Mapping[str, Sequence[str]], threads: int) -> dict[str, HeldOut]:
+    """Loss of one mode on each kind of texts: `weights` names a `gguf` file, or a `dense` folder and perhaps an `adapter`."""
     if "gguf" in weights:
-        return nats_per_token_gguf(Path(weights["gguf"]), texts, threads=threads)
+        return nats_by_kind_gguf(Path(weights["gguf"]), kinds, threads=threads)
     adapter = Path(weights["adapter"]) if weights.get("adapter") else None
-    return nats_per_token(Path(weights["dense"]), adapter, texts, threads=threads, precision="bfloat16")
+    return nats_by_kind(Path(weights["dense"]), adapter, kinds, threads=threads, precision="bfloat16")
+
+
+def _claimed(claims: Path, mode: str) -> bool:
+    """Whether this process is the one that measures a mode: the first to ask is."""
+    try:
+        (claims / mode).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
-    """The script's work; its facts are seconds by mode."""
+    """The script's work: every mode that no other process has claimed. Its facts are seconds by mode."""
     found: dict[str, dict[str, Any]] = {}
     seconds: dict[str, float] = {}
-    threads = int(spec["threads"])
-    for mode in spec["modes"] if spec["passages"] else ():
+    for mode in spec["modes"]:
+        if not _claimed(Path(spec["claims"]), mode):
+            continue
         started = time.monotonic()
-        each = {kind: measure(spec["weights"][mode], spec[kind], threads) for kind in ("passages", "documents")}
+        each = measure(spec["weights"][mode], {kind: spec[kind] for kind in KINDS}, int(spec["threads"]))
         found[mode] = {kind: vars(value) for kind, value in each.items()}
         seconds[mode] = round(time.monotonic() - started, 3)
         session.log(

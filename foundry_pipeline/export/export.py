@@ -19,13 +19,13 @@ from pydantic import TypeAdapter
 
 from foundry_pipeline.declarations.assets import HubModel, PypiModel
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.export.gguf import write_gguf
+from foundry_pipeline.export.gguf import write_gguf, write_half
 from foundry_pipeline.export.gguf_keys import Origin, origin_from
 from foundry_pipeline.export.lora_gguf import FILE as LORA_FILE
 from foundry_pipeline.export.lora_gguf import unknown_layout, write_lora_gguf
 from foundry_pipeline.export.merge import merge
 from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
-from foundry_pipeline.models.base import fetch_hub, make_dense
+from foundry_pipeline.models.base import fetch_hub, make_dense, pypi_file
 
 
 def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
@@ -73,9 +73,8 @@ def _dense(declared: dict[str, Any], out: Path, download: Path, session: ScriptS
         session.log(f"dequantizing {model.package} {model.version} into full precision, once")
         facts = make_dense(model, out / "dense")
         # The untuned student is decoded by llama.cpp, which is fastest here from 16 bits.
-        session.log("converting it to GGUF for batched decoding")
-        write_gguf(out / "dense", out, types=("f16",), name=model.file, threads=2)
-        (out / "f16.gguf").rename(out / "base.gguf")
+        session.log("the same as GGUF in 16 bits, for batched decoding")
+        write_half(pypi_file(model), out / "base.gguf", threads=2)
         return facts
     session.log(f"fetching {model.repo} at {model.revision}")
     return fetch_hub(model, out / "dense", partial=download)

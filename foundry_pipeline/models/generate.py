@@ -191,9 +191,9 @@ def reply_lines(replies: Sequence[Reply]) -> str:
     )
 
 
-def read_replies(result: Path) -> list[Reply]:
-    """Replies that the script wrote to its result folder, in the order of the requests; `seconds` is None."""
-    return [Reply(**json.loads(line)) for line in _read(result / RESULT).split("\n") if line]
+def read_replies(result: Path, name: str = RESULT) -> list[Reply]:
+    """Replies that a script wrote to its result folder, in the order of the requests; `seconds` is None."""
+    return [Reply(**json.loads(line)) for line in _read(result / name).split("\n") if line]
 
 
 def _read(path: Path) -> str:

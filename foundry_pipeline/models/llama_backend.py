@@ -143,11 +143,14 @@ class LlamaBackend:
         started = time.perf_counter()
         with self._samplers(requests) as samplers:
             sequences = [_Sequence(r, p, s) for r, p, s in zip(requests, prompts, samplers, strict=True)]
+            # llama.cpp reads a pass of several caches in cuts of equal length, and each length that occurs is a cut of its
+            # own. Side by side, prompts of like length share their cuts.
+            ordered = sorted(sequences, key=lambda sequence: len(sequence.prompt))
             lanes = 1 if self._lib.llama_supports_gpu_offload() else min(self._threads, len(sequences))
             stop = threading.Event()
             with ThreadPoolExecutor(lanes) as pool:
                 ends = [
-                    pool.submit(self._lane, sequences[at::lanes], longest, started, self._threads // lanes, stop)
+                    pool.submit(self._lane, ordered[at::lanes], longest, started, self._threads // lanes, stop)
                     for at in range(lanes)
                 ]
                 try:
