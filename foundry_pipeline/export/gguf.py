@@ -136,13 +136,13 @@ def _convert(folder: Path, target: Path, name: str, metadata: Mapping[str, str],
         )
 
 
-def write_half(source: Path, target: Path, *, threads: int) -> None:
-    """A quantized GGUF file (`source`) as F16, tokenizer and template as they are, by llama.cpp itself.
+def write_bfloat16(source: Path, target: Path, *, threads: int) -> None:
+    """A quantized GGUF file (`source`) in 16 bits, tokenizer and template as they are, by llama.cpp itself.
 
     Raises FoundryError where it cannot, and where the disk has too little room for a file of at least two bits a weight.
     """
     require_space(target.parent, source.stat().st_size * 8)
-    _quantize(source, target, "f16", threads)
+    _quantize(source, target, "bf16", threads)
 
 
 def _quantize(source: Path, target: Path, kind: str, threads: int) -> None:
@@ -152,8 +152,8 @@ def _quantize(source: Path, target: Path, kind: str, threads: int) -> None:
 
     silence()
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = getattr(llama_cpp, "LLAMA_FTYPE_MOSTLY_F16" if kind == "f16" else QUANTIZED[kind][0])
-    params.allow_requantize = kind == "f16"  # from fewer bits to more nothing is lost a second time
+    params.ftype = getattr(llama_cpp, "LLAMA_FTYPE_MOSTLY_BF16" if kind == "bf16" else QUANTIZED[kind][0])
+    params.allow_requantize = kind == "bf16"  # from fewer bits to more nothing is lost a second time
     params.nthread = threads
     code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), params)
     if code != 0:
