@@ -109,6 +109,9 @@ def retry(chain: Chain, run: str) -> Path:
             where=str(chain.store.root),
             mend=f"dagster asset materialize --select {run}_adapter",
         )
+    assert found.input_hash is not None
+    # A kill while it was marked leaves the trainer's own record, which would end the new attempt before its first step.
+    chain.store.discard_work(found.input_hash)
     return kept
 
 

@@ -6,7 +6,7 @@
 
 One row for each reported score, set beside the serving mode that its file names, and one for each run that nothing was
 reported of. What was measured is read from the evaluations of the present declarations; a row that is not built says
-so, with the command. A collapsed training is told as such and has no score.
+so, with the command. A collapsed training is told as such and has no score, and a run that needs one waits for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from foundry_pipeline.chain.collapses import collapse_of
+from foundry_pipeline.chain.collapses import collapse_of, collapsed_stage, run_of
 from foundry_pipeline.chain.engine import Chain, Resolved
 from foundry_pipeline.chain.modes import serving_modes
 from foundry_pipeline.chain.scores import adapter_hash
@@ -46,7 +46,7 @@ def ladder(d: Declarations, chain: Chain) -> dict[str, Any]:
         "judge": d.profile.judge if not judges else ", ".join(sorted(judges)),
         "reported_judges": _reported_judges(d),
         "runs": len(d.runs),
-        "complete": all(r["state"] in ("measured", "collapsed") for r in rows),
+        "complete": all(r["state"] in ("measured", "collapsed", "waits") for r in rows),
         "build_seconds": _build_seconds(chain, d.runs, memo),
         "rows": rows,
     }
@@ -81,15 +81,34 @@ def _row(
     found = chain.resolve(f"{run.run}_eval", memo).record
     if found is None:
         collapsed = collapse_of(chain, run.run)
+        behind = [other for other in _behind(chain, f"{run.run}_eval", memo) if other != run.run]
         if collapsed is not None:
             out |= {"state": "collapsed", "mend": f"foundry retry {run.run}"}
             out["notes"].append(f"collapsed at step {collapsed['step']} ({collapsed['rule']})")
+        elif behind:
+            out |= {"state": "waits", "mend": f"foundry retry {behind[0]}"}
+            out["notes"].append(f"waits for {behind[0]}, which collapsed")
         else:
             out["mend"] = f"dagster asset materialize --select '*{run.run}_eval'"
         return out
     done = chain.store.open(found.content_hash, name=f"{run.run}_eval")
     summary = json.loads((done.payload / "summary.json").read_text(encoding="utf-8"))
     return out | {"state": "measured", "measured": _measured(chain, run, mode, summary, memo)}
+
+
+def _behind(chain: Chain, name: str, memo: dict[str, Resolved]) -> list[str]:
+    """Collapsed runs whose adapters an asset needs, directly or not."""
+    seen, waiting, found = set(), [name], []
+    while waiting:
+        one = waiting.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        resolved = chain.resolve(one, memo)
+        if collapsed_stage(chain, resolved) is not None:
+            found.append(run_of(resolved.stage))
+        waiting += resolved.stage.inputs
+    return sorted(found)
 
 
 def _measured(

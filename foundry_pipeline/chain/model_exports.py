@@ -15,10 +15,10 @@ from foundry_pipeline.chain.dataset_exports import card_data
 from foundry_pipeline.chain.dataset_versions import find_version
 from foundry_pipeline.chain.engine import Chain, Materialized
 from foundry_pipeline.chain.evaluate import known_run
-from foundry_pipeline.chain.gate import read_verdict
 from foundry_pipeline.chain.model_stages import base_asset, dense_dir
 from foundry_pipeline.chain.modes import GGUF_TYPES
 from foundry_pipeline.chain.origins import declared_origin, origin
+from foundry_pipeline.chain.parity_stages import responses_gate, verdict_in_force
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.assets import HubModel, Run
 from foundry_pipeline.errors import FoundryError
@@ -42,11 +42,15 @@ def export_model(
     """Write the folders of a built run: {part: (where it is, what is missing in it and why, or "")}.
 
     `parts` are names of PARTS, empty for all but `lora`, whose base has to be converted; `types` GGUF types in any case. Raises FoundryError for a name
-    that is not declared or known, MissingArtifact with the command that builds what is missing.
+    that is not declared or known, MissingArtifact with the command that builds what is missing, GateRefused for merged
+    weights or GGUF files that have not passed export parity.
     """
     known_run(d, run)
     wanted = _named(parts, PARTS, "part of a model") or DEFAULT_PARTS
     kinds = _named(tuple(t.lower() for t in types), GGUF_TYPES, "GGUF type") or DEFAULT_TYPES
+    if {"merged", "gguf"} & set(wanted):
+        # What may not answer here is not given away either.
+        responses_gate(d, run, chain, {f"{run}_gguf": chain.require(f"{run}_gguf").artifact})
     weights, card = gather(d, chain, d.runs[run], kinds)
     folder = to or chain.settings.store / "exports" / run
     written: dict[Part, tuple[Path, str]] = {}
@@ -95,7 +99,7 @@ def gather(d: Declarations, chain: Chain, run: Run, types: tuple[str, ...]) -> t
     )
     dataset = card_data(d, chain, find_version(d, chain, run.dataset))
     training = built["adapter"].record.facts
-    verdict = read_verdict(gguf)
+    verdict = verdict_in_force(d, chain, run.run, gguf)
     card = ModelCard(
         part="gguf",
         origin=origin(declared_origin(d, run), base, contents),
@@ -111,7 +115,7 @@ def gather(d: Declarations, chain: Chain, run: Run, types: tuple[str, ...]) -> t
         summary=_summary(evaluated),
         evaluated=evaluated.artifact.content_hash if evaluated else "",
         confidence=d.evaluations[run.evaluation].confidence,
-        parity=verdict if verdict and verdict.get("gguf_hash") == gguf.content_hash else None,
+        parity=verdict,
         mode_titles={**MODE_TITLES, **{kind: f"GGUF {kind.upper()}" for kind in GGUF_TYPES}},
         language=d.profile.filters.language,
     )

@@ -24,7 +24,7 @@ from foundry_pipeline.declarations.assets import Run
 from foundry_pipeline.errors import GateRefused
 from foundry_pipeline.export.parity_verdict import judge, passed
 from foundry_pipeline.launch import ScriptRunner, read_json
-from foundry_pipeline.lineage.hashing import digest
+from foundry_pipeline.lineage.hashing import code_version, digest
 from foundry_pipeline.lineage.store import Artifact
 
 MODULE = "foundry_pipeline.export.parity"
@@ -101,13 +101,22 @@ def parity_stage(d: Declarations, run: Run) -> Stage:
 
 
 def expected_hash(d: Declarations, chain: Chain, run: str) -> str | None:
-    """Hash of the measurement that the present declarations call for, and of the bounds it is judged by; None where the
-    measurement cannot be made, because something it reads is not built."""
+    """Hash of the measurement that the present declarations call for, of the bounds and of the code that judge it; None
+    where the measurement cannot be made, because something it reads is not built."""
     found = chain.resolve(parity_asset(run))
     if found.input_hash is None:
         return None
     bounds = {mode: bound.model_dump() for mode, bound in d.profile.parity.bounds.items()}
-    return digest({"measured": found.input_hash, "bounds": bounds})
+    judged_by = code_version(("foundry_pipeline.export.parity_verdict",))
+    return digest({"measured": found.input_hash, "bounds": bounds, "judged_by": judged_by})
+
+
+def verdict_in_force(d: Declarations, chain: Chain, run: str, gguf: Artifact) -> dict[str, Any] | None:
+    """The verdict beside GGUF files, if it is of these files and of the measurement and bounds that hold now."""
+    verdict, expected = read_verdict(gguf), expected_hash(d, chain, run)
+    if verdict is None or verdict.get("gguf_hash") != gguf.content_hash:
+        return None
+    return verdict if expected is not None and verdict.get("suite_hash") == expected else None
 
 
 def parity_verdict(

@@ -127,7 +127,7 @@ def build_student(
 ) -> Built:
     model, requests = student_asks(ctx.inputs, student=student, **asked)
     how: dict[str, Any] = {"threads": threads, "group": group, "precision": precision}
-    if model.backend == "transformers" and at_once > 1:
+    if model.backend == "transformers" and min(at_once, len(requests)) > 1:
         replies, facts = generate_divided(ctx, model, requests, at_once=at_once, **how)
     else:
         # llama.cpp divides a group among its threads by itself; a server has its own ways.

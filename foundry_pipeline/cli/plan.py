@@ -13,7 +13,7 @@ from foundry_pipeline.plain import plain
 from foundry_pipeline.settings import Settings, load_settings
 
 NONE = "–"
-WAYS = {"bfloat16": "bf16 LoRA", "float32": "fp32 LoRA", "nf4": "QLoRA nf4"}
+WAYS = {"bfloat16": "bf16 LoRA", "float32": "fp32 LoRA", "nf4": "QLoRA nf4 (not trained yet)"}
 
 
 def plan(

@@ -50,7 +50,10 @@ class KlRise(Declaration):
 
 
 class Probes(Declaration):
-    """Sampled answers to a few training prompts: loops, one answer to everything, silence, no end."""
+    """Sampled answers to a few training prompts: loops, one answer to everything, silence.
+
+    They are cut at `max_tokens`, so that an answer without an end does not show here; the evaluation counts those.
+    """
 
     action: Action = "stop"
     every_steps: int = Field(default=50, ge=1, description="sampled after so many steps, and after the last one")
@@ -58,16 +61,13 @@ class Probes(Declaration):
     max_tokens: int = Field(default=20, ge=8, description="of each sampled answer")
     temperature: float = Field(default=0.7, ge=0, description="0 takes the likeliest token; the seeds are fixed")
     min_distinct: float = Field(
-        default=0.25, ge=0, le=1, description="different pairs of neighbouring tokens, as a share of all (distinct-2)"
+        default=0.3, ge=0, le=1, description="different pairs of neighbouring tokens, as a share of all (distinct-2)"
     )
     max_repetition: float = Field(
         default=0.75, ge=0, le=1, description="share of an answer's runs of four tokens that stood in it before"
     )
     min_length: float = Field(
         default=0.15, ge=0, description="mean length of the samples, as a share of the chosen answers' own"
-    )
-    max_length: float = Field(
-        default=4.0, gt=0, description="as min_length, at most; answers beyond `max_tokens` count as that long"
     )
 
 

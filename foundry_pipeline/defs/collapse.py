@@ -5,6 +5,7 @@ The step fails as well, so that nothing downstream is built; the check stays in 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import dagster as dg
@@ -13,6 +14,7 @@ from foundry_pipeline.chain.collapses import collapse_of, run_of
 from foundry_pipeline.chain.engine import Chain, Materialized
 from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.declarations import Declarations
+from foundry_pipeline.plain import plain
 from foundry_pipeline.reports.inline import line_plot
 
 HELD = "guards_held"
@@ -108,5 +110,5 @@ def sampled(samples: list[dict[str, str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    kept = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    return kept if len(kept) <= 240 else kept[:239] + "…"
+    """Text as one cell of a Markdown table: nothing in it is a link, a picture, markup or a mark that steers a terminal."""
+    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", plain(text, 240)).replace("&", "&amp;").replace("<", "&lt;")

@@ -22,7 +22,6 @@ from typing import Any
 from foundry_pipeline.evaluation.heldout import HeldOut, nats_by_kind, nats_by_kind_gguf
 from foundry_pipeline.launch import ScriptSession, atomic_folder, read_facts, run_script, script_main
 
-
 KINDS = ("passages", "documents")
 CLAIMS = "claims"
 
@@ -47,8 +46,9 @@ class Measuring:
         modes = sorted(weights, key=lambda mode: "gguf" not in weights[mode])
         shutil.rmtree(work, ignore_errors=True)
         (work / CLAIMS).mkdir(parents=True)
-        self._spec = {
-            "modes": modes if passages else [],
+        self._modes = modes if passages else []
+        self._spec: dict[str, Any] = {
+            "modes": self._modes,
             "weights": {k: dict(v) for k, v in weights.items()},
             "passages": list(passages),
             "documents": list(documents),
@@ -75,7 +75,7 @@ class Measuring:
 
     def result(self) -> dict[str, dict[str, Any]]:
         """mode → {"passages": …, "documents": …}; empty where nothing is held out."""
-        if self._two and len(list((self._work / CLAIMS).iterdir())) < len(self._spec["modes"]):
+        if self._two and len(list((self._work / CLAIMS).iterdir())) < len(self._modes):
             self._start()
         for worker in self._workers:
             worker.join()
@@ -84,7 +84,7 @@ class Measuring:
         found: dict[str, dict[str, Any]] = {}
         for worker in self._workers:
             found |= json.loads((self._work / worker.name / "result" / "held_out.json").read_text("utf-8"))
-        return {mode: found[mode] for mode in self._spec["modes"]}
+        return {mode: found[mode] for mode in self._modes}
 
     def seconds(self) -> dict[str, float]:
         """Seconds that each mode took, once there is a result."""

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from foundry_pipeline.datasets.card import CardData as DatasetCard
 from foundry_pipeline.datasets.card import cell, code, link
 from foundry_pipeline.export.gguf_keys import Origin
+from foundry_pipeline.export.parity_verdict import DELTA_CHECK
 
 Part = Literal["adapter", "merged", "gguf", "lora"]
 TEMPLATE = "model_card.md.jinja"
@@ -119,11 +120,18 @@ def render_model_card(card: ModelCard) -> str:
         rows=score_rows(card),
         components=component_rows(card),
         sources=_sources(card.dataset),
-        failed=[r["name"] for r in (card.parity or {}).get("results", []) if not r["passed"]],
+        failed=[r["name"] for r in _results(card) if not r["passed"] and r["severity"] == "error"],
+        agreement=[r for r in _results(card) if r["name"].startswith("agreement_")],
+        drowned=next((r["observed"] for r in _results(card) if r["name"] == DELTA_CHECK and not r["passed"]), ""),
         percent=f"{card.confidence:.0%}",
     )
     head = yaml.safe_dump(front_matter(card), sort_keys=False, allow_unicode=True, width=1000)
     return f"---\n{head}---\n{body}"
+
+
+def _results(card: ModelCard) -> list[dict[str, Any]]:
+    """The checks of export parity, where there is a verdict."""
+    return list((card.parity or {}).get("results", []))
 
 
 def score_rows(card: ModelCard) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ TITLES = {
 SMALLEST_FIRST = ("q4_k_m", "q5_k_m", "q8_0", "f16", "merged")
 DELTA_CHECK = "delta_above_quantization_step"
 MOST_STEPS = 1  # of bfloat16: the order in which a sum is taken may move its last bit
+LEAST_KEPT, MOST_KEPT = 0.5, 1.5  # of the delta, along its direction, over all tensors of a file
 _DROWNED = 0.5  # share of tensors below their step from which a way of writing is warned of
 
 
@@ -39,7 +40,12 @@ def checks(declared: Parity) -> list[tuple[str, str, str]]:
             "error",
             f"Every merged weight is base + scale · B·A within {MOST_STEPS} step of bfloat16, and nothing else changed.",
         ),
-        ("gguf_holds_merged", "error", "Every adapted tensor of every GGUF file is that of the merged model."),
+        (
+            "gguf_holds_merged",
+            "error",
+            "Every adapted tensor of every GGUF file is that of the merged model, and what training added is in it: along "
+            f"its direction between {LEAST_KEPT:.0%} and {MOST_KEPT:.0%} of the delta.",
+        ),
     ]
     for mode, bound in declared.bounds.items():
         out.append(
@@ -72,11 +78,15 @@ def judge(measured: Mapping[str, Any], declared: Parity) -> list[dict[str, Any]]
         "same_end_tokens": _ends(measured["ends"]),
         "forced_end_stops": _forced(measured["ends"]),
         "merged_equals_adapter": _merge(measured["merge"]),
-        "gguf_holds_merged": _held(measured["merge"]),
+        "gguf_holds_merged": _held(measured["merge"], measured["deltas"]),
         DELTA_CHECK: _deltas(measured["deltas"]),
     }
+    precision = measured["reference"]
     for mode, bound in declared.bounds.items():
         found[agreement_check(mode)] = _agreement(measured["distance"].get(mode), bound.max_kl, bound.min_top1)
+        if mode == precision["mode"] and precision["precision"] == precision["served_precision"]:
+            told = f"is the reference: both are in {precision['precision']}, so this compares a model with itself"
+            found[agreement_check(mode)] = (found[agreement_check(mode)][0], told, "nothing")
     return [
         {"name": name, "severity": severity, **dict(zip(("passed", "observed", "bound"), found[name], strict=True))}
         for name, severity, _ in checks(declared)
@@ -147,10 +157,15 @@ def _merge(found: Mapping[str, Any]) -> _Found:
     return fits, told, f"at most {MOST_STEPS} step of bfloat16, nothing changed elsewhere"
 
 
-def _held(found: Mapping[str, Any]) -> _Found:
-    wrong = found["misplaced"]
-    told = f"not the merged weights: {', '.join(wrong)}" if wrong else f"{found['tensors']} tensors in every file"
-    return not wrong, told, "every adapted tensor"
+def _held(found: Mapping[str, Any], deltas: Mapping[str, Mapping[str, Any]]) -> _Found:
+    bound = f"every adapted tensor, {LEAST_KEPT:.0%} to {MOST_KEPT:.0%} of the delta in it"
+    wrong = [f"not the merged weights: {', '.join(found['misplaced'])}"] if found["misplaced"] else []
+    # Noise of quantization averages out over a file's weights; what is left is whether the delta is there at all. The
+    # rows of a file of the untuned base look like the merged ones, and hold none of it.
+    for mode, told in _ordered(deltas):
+        if told["kept"] is not None and not LEAST_KEPT <= told["kept"] <= MOST_KEPT:
+            wrong.append(f"{TITLES[mode]} holds {told['kept']:.0%} of what training added")
+    return not wrong, "; ".join(wrong) or f"{found['tensors']} tensors in every file", bound
 
 
 def _agreement(found: Mapping[str, Any] | None, max_kl: float, min_top1: float) -> _Found:

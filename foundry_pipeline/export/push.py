@@ -41,11 +41,22 @@ def push_folder(folder: Path, repo: str, *, private: bool, message: str) -> str:
             "the hub is not asked: HF_HUB_OFFLINE is set", where=repo, mend="unset HF_HUB_OFFLINE and repeat"
         ) from error
     except (RepositoryNotFoundError, HfHubHTTPError) as error:
-        status = error.response.status_code if error.response is not None else "no"
+        status = error.response.status_code if error.response is not None else None
+        mend = "repeat the same command in a while: what was sent already is not sent again"
+        if status in (401, 403, 404):
+            mend = "log in with a token that may write there: hf auth login"
+        elif status is not None and 400 <= status < 500 and status != 429:
+            mend = "mend what it names, then repeat the same command"
         raise FoundryError(
-            f"the hub refuses (status {status}): {str(error).strip().splitlines()[-1]}",
+            f"the hub refuses (status {status or 'not told'}): {str(error).strip().splitlines()[-1]}",
             where=f"{api.endpoint}/{repo}",
-            mend="log in with a token that may write there: hf auth login",
+            mend=mend,
+        ) from error
+    except ValueError as error:  # a name that no hub takes, or a card that this one does not
+        raise FoundryError(
+            f"the hub does not take this: {str(error).strip().splitlines()[-1]}",
+            where=f"{api.endpoint}/{repo}",
+            mend="choose another name, or correct the licence of the model in assets/profiles/",
         ) from error
     except (HTTPError, OSError) as error:
         raise FoundryError(

@@ -233,7 +233,12 @@ class ServedGguf(LlamaBackend):
         try:
             if self._lora:
                 adapters = (lib.llama_adapter_lora_p_ctypes * 1)(self._lora)
-                lib.llama_set_adapters_lora(context, adapters, 1, (ctypes.c_float * 1)(1.0))
+                if lib.llama_set_adapters_lora(context, adapters, 1, (ctypes.c_float * 1)(1.0)) != 0:
+                    raise FoundryError(
+                        "llama.cpp does not apply this adapter, and the base alone would answer in its name",
+                        where=str(self._lora_path),
+                        mend="lay it over a GGUF of the weights that it was trained on",
+                    )
             yield context
         finally:
             lib.llama_free(context)

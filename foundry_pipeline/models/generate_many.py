@@ -34,7 +34,7 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     work = Path(spec["work"])
     shared = {name: spec[name] for name in ("cache", "group_size", "precision")}
     jobs: dict[str, dict[str, Any]] = spec["jobs"]
-    lanes = min(int(spec["at_once"]), len(jobs))
+    lanes = max(1, min(int(spec["at_once"]), len(jobs)))
     shared["threads"] = max(1, int(spec["threads"]) // lanes)
     waiting = deque(jobs)
     failed: list[BaseException] = []

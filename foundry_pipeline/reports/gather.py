@@ -11,7 +11,7 @@ import polars as pl
 from foundry_pipeline.chain.engine import Chain, Materialized
 from foundry_pipeline.chain.gate import read_verdict
 from foundry_pipeline.chain.graph import same_here
-from foundry_pipeline.chain.parity_stages import measured, parity_asset
+from foundry_pipeline.chain.parity_stages import measured, parity_asset, verdict_in_force
 from foundry_pipeline.chain.serving_stages import matrix_asset, matrix_rows
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.assets import PypiModel, Run
@@ -68,7 +68,7 @@ def gather(chain: Chain, d: Declarations, run: str) -> ReportData:
         sources=_sources(passages, pairs),
         lineage=_lineage(chain, declared, done.record),
         reported=_reported(d, declared),
-        served=_served(chain, run),
+        served=_served(d, chain, run),
         same_as=tuple(same_here(d, declared)),
     )
 
@@ -242,10 +242,10 @@ def _step(name: str, record: Record, *, spine: bool) -> Step:
     return Step(name, record.kind, record.content_hash, facts.get("build_seconds"), holds, spine)
 
 
-def _served(chain: Chain, run: str) -> Served | None:
+def _served(d: Declarations, chain: Chain, run: str) -> Served | None:
     matrix, parity = _there(chain, matrix_asset(run)), _there(chain, parity_asset(run))
     gguf = _there(chain, f"{run}_gguf")
-    verdict = None if gguf is None else read_verdict(gguf.artifact)
+    verdict = None if gguf is None else verdict_in_force(d, chain, run, gguf.artifact)
     if matrix is None and parity is None:
         return None
     return Served(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.export.merge import require_full_precision
 from foundry_pipeline.training.plan import Hyperparameters
 from foundry_pipeline.training.preference.attention import prepare
 
@@ -24,6 +25,7 @@ def load_trainable(base_dir: Path, values: Hyperparameters) -> tuple[Any, Any]:
         raise FoundryError(
             "no model here (config.json is missing)", where=str(base_dir), mend="materialize the base model first"
         )
+    require_full_precision(base_dir)  # here and not only when it is merged, after the training is paid for
     on_gpu = torch.cuda.is_available()
     tokenizer = AutoTokenizer.from_pretrained(base_dir, local_files_only=True)
     dtype = torch.bfloat16 if values.precision == "bfloat16" else torch.float32

@@ -34,7 +34,7 @@ class Live:
             from torch.utils.tensorboard import SummaryWriter
 
             writer: Any = SummaryWriter
-            self._writer = writer(str(self._board), purge_step=len(history) + 1 if history else None, flush_secs=10)
+            self._writer = writer(str(self._board), purge_step=len(history) + 1, flush_secs=10)
 
     def add(self, figures: Mapping[str, float]) -> None:
         with self._lines.open("a", encoding="utf-8") as file:

@@ -57,6 +57,7 @@ class Trained:
     step_seconds: list[float]
     guarded: dict[str, Any]
     keeper: Keeper
+    peak_memory_bytes: int
 
 
 def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
         "seconds_per_step": seconds / trained.steps_here if trained.steps_here else before / steps,
         "seconds_per_pair": (before + seconds) / (len(trained.training) * values.epochs),
         "step_seconds": trained.step_seconds,
-        "peak_memory_bytes": machine.peak_memory_bytes(),
+        "peak_memory_bytes": trained.peak_memory_bytes,
         "resumed_from": trained.starts[1:],
         **trained.guarded,
         **trained.keeper.facts(),
@@ -154,7 +155,7 @@ def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: S
         state = State.fresh(model, values, len(steps))
         checkpoints = work / "checkpoints"
         last = _last_checkpoint(checkpoints, mark, keeper, session) if session else None
-        begin = torch_step(last.step if last else 0)
+        begin = summable(last.step if last else 0)
         team.add(begin)
         if int(begin):
             state.restore(checkpoints / f"step-{int(begin)}")
@@ -171,13 +172,15 @@ def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: S
             began = time.monotonic()
             figures = take_step(state, training, steps[state.step], values, team, reference)
             taken.append(round(time.monotonic() - began, 3))
-            if wrong := watch.look(state, last=state.step == len(steps)):
+            wrong = watch.look(state, last=state.step == len(steps))
+            if session:
+                _report(figures, live, len(steps), session)
+            if wrong:
                 watch.heed(wrong, state, before + time.monotonic() - started)
                 if session:
                     live.go_on(state.history)
                 continue
             if session:
-                _report(figures, live, len(steps), session)
                 keeper.keep(state.step, lambda folder: _write_adapter(model, spec["base_hash"], folder))
                 if state.step % spec["save_every_steps"] == 0 or state.step == len(steps):
                     _checkpoint(state, checkpoints, mark, before + time.monotonic() - started)
@@ -186,21 +189,23 @@ def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: S
         if validation:
             reference = references(model, validation, values, team) if values.method == "dpo" else None
             validation_loss = mean_loss(state, validation, values, team, reference, size)
+        peak = summable(machine.peak_memory_bytes())
+        team.add(peak)  # of all processes together: each holds the model
     finally:
         live.close()
         team.end()
     rows = len(examples)
     return Trained(
         state, team.size, rows, training, validation, dropped, validation_loss, starts, before, seconds,
-        len(taken), taken, watch.facts(state), keeper,
+        len(taken), taken, watch.facts(state), keeper, int(peak),
     )  # fmt: skip
 
 
-def torch_step(step: int) -> Any:
-    """The step to begin at as what a team can add up: rank 0 knows it, the others add nothing."""
+def summable(number: int) -> Any:
+    """A whole number as what a team can add up."""
     import torch
 
-    return torch.tensor(step, dtype=torch.int64)
+    return torch.tensor(number, dtype=torch.int64)
 
 
 def _last_checkpoint(checkpoints: Path, mark: str, keeper: Keeper, session: ScriptSession) -> Checkpoint | None:

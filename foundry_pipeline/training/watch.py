@@ -88,12 +88,13 @@ class Watch:
     def heed(self, wrong: Finding, state: State, seconds: float) -> None:
         """Roll the state back to the last good checkpoint where the guard asks for that, else give the training up.
 
-        A checkpoint is good, since it is written only after the guards of its step had nothing against going on. Raises
-        Collapsed, after the record is written and the checkpoints, which nobody will take up, are gone.
+        A checkpoint is written only after the guards of its step had nothing against going on. What its last update did
+        shows a step later, though: one that was gone back to before, and went wrong again, gives way to the one before
+        it. Raises Collapsed, after the record is written and the checkpoints, which nobody will take up, are gone.
         """
         checkpoints = Path(self._spec["work"]) / "checkpoints"
         if wrong.action == "roll_back" and _count(state, ROLLED_BACK) < self.guards.roll_back.times:
-            step = self._last_good(checkpoints)
+            step = self._last_good(checkpoints, {event["to_step"] for event in state.events if "to_step" in event})
             if step is not None:
                 self._go_on_from(state, checkpoints / f"step-{step}", wrong)
                 return
@@ -128,9 +129,11 @@ class Watch:
         row, kl, probes = state.history[-1], self.guards.kl, self.guards.probes
         if not (math.isfinite(row["loss"]) and math.isfinite(row["grad_norm"])):
             return  # the weights are no numbers any more
-        if kl is not None and self._distance is not None and (last or state.step % kl.every_steps == 0):
+        # What a roll-back would go back to has to be known to be good when it is written.
+        all_due = last or (self.guards.rolls_back and state.step % self._spec["save_every_steps"] == 0)
+        if kl is not None and self._distance is not None and (all_due or state.step % kl.every_steps == 0):
             row["kl"] = self._distance.kl(state.model)
-        if probes is not None and (last or state.step % probes.every_steps == 0):
+        if probes is not None and (all_due or state.step % probes.every_steps == 0):
             self._take_samples(state)
 
     def _take_samples(self, state: State) -> None:
@@ -145,11 +148,17 @@ class Watch:
             for row, answer in zip(self._rows, answers, strict=True)
         ]
 
-    def _last_good(self, checkpoints: Path) -> int | None:
-        """Step of the last whole checkpoint: rank 0 reads it, and tells the others."""
+    def _last_good(self, checkpoints: Path, tried: set[int]) -> int | None:
+        """Step of the last whole checkpoint that was not gone back to before: rank 0 reads it, and tells the others.
+
+        The oldest one there is may be tried again, at a still lower rate.
+        """
         import torch
 
         last = last_usable(checkpoints, self._mark, self._session.log) if self._session else None
+        if last and last.step in tried and len(list(checkpoints.glob("step-*"))) > 1:
+            shutil.rmtree(last.folder)
+            last = last_usable(checkpoints, self._mark, lambda _: None)
         step = torch.tensor(0 if not self._session else last.step if last else -1)
         self._team.add(step)
         return int(step) if int(step) >= 0 else None

@@ -160,6 +160,20 @@ def test_gguf_files_of_another_model_are_told(
     assert merge_facts["misplaced"] == ["model.layers.0.self_attn.k_proj (f16)"]
 
 
+def test_gguf_files_of_the_untuned_base_are_told(
+    tiny: Path, tiny_adapter: Path, tiny_exports: Path, tmp_path: Path, whole: tuple[dict[str, Any], Any]
+) -> None:
+    """Their rows look like the merged ones, and their predictions may be near enough; what training added is not there."""
+    files = {"f16": "F16", "q8_0": "Q8_0", "q4_k_m": "Q4_0"}
+    for mode, stored_as in files.items():
+        write_adapted(tiny, tmp_path / f"{mode}.gguf", stored_as)
+    paths = {m: tmp_path / f"{m}.gguf" for m in files}
+    rows, facts = compare_weights(tiny, tiny_adapter, tiny_exports / "merged", paths, rows=16)
+    found = verdict(whole[0] | {"merge": facts, "deltas": summary(rows)})
+    assert "gguf_holds_merged" in blocking(found)
+    assert "F16 holds 0% of what training added" in found["gguf_holds_merged"]["observed"]
+
+
 def test_a_delta_below_the_step_is_told_and_a_better_mode_named(
     tiny: Path, tmp_path: Path, whole: tuple[dict[str, Any], Any]
 ) -> None:

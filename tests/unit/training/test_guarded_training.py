@@ -19,6 +19,7 @@ from foundry_pipeline.declarations.guards import Guards
 from foundry_pipeline.errors import Collapsed
 from foundry_pipeline.launch import ScriptSession, read_json, run_script
 from foundry_pipeline.training import train
+from foundry_pipeline.training.guards import Finding
 from foundry_pipeline.training.plan import MODULE
 from tests.unit.export.tiny_model import write_tiny
 
@@ -171,6 +172,25 @@ def test_rolled_back_it_goes_on_slower_from_the_last_good_checkpoint(spec_for: M
     assert weights(cut["work"]) == weights(spec["work"])
     assert resumed["history"] == facts["history"]
     assert resumed["guards"]["events"] == back
+
+
+def test_a_checkpoint_that_went_wrong_twice_gives_way_to_the_one_before(
+    spec_for: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint's own last update shows a step later: what follows from it goes wrong however slow it is."""
+
+    def judge(history: list[dict[str, float]], guards: Guards) -> list[Finding]:
+        return [Finding("kl", "roll_back", 5, "made up", 9.0, 1.0)] if len(history) == 5 else []
+
+    monkeypatch.setattr("foundry_pipeline.training.watch.judge", judge)
+    spec = spec_for("twice", {"kl": {"action": "roll_back"}, "probes": None, "roll_back": {"times": 2}}, epochs=1)
+    with pytest.raises(Collapsed, match="after 2 roll-backs"):
+        train.run(spec, Quiet())
+    record = read_json(Path(spec["work"]) / "collapse.json")
+    assert [event["to_step"] for event in record["events"]] == [4, 2]
+    assert [row["step"] for row in record["history"]] == [1, 2, 3, 4, 5]
+    # What was kept of the third attempt is measured wherever it could have been gone back to.
+    assert [row["step"] for row in record["history"] if "kl" in row] == [2, 4]
 
 
 def test_rolled_back_too_often_it_has_collapsed(spec_for: Make) -> None:

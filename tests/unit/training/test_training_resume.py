@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -15,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from foundry_pipeline.declarations.guards import Guards
 from foundry_pipeline.errors import Locked
 from foundry_pipeline.launch import read_facts, read_json, run_script, script_command, work_lock, write_spec
 from foundry_pipeline.training.plan import MODULE
+from tests.unit.export.tiny_model import write_tiny
 
 
 def hashes(work: Path) -> dict[str, str]:
@@ -108,6 +111,30 @@ def test_killed_torn_and_out_of_room_it_ends_with_the_same_bytes(
     assert config["base_model_name_or_path"] == "b" * 64
     assert config["target_modules"] == sorted(config["target_modules"])
     assert str(tmp_path) not in (broken / "result" / "adapter_config.json").read_text()
+
+
+def test_killed_at_ten_random_steps_it_ends_with_the_same_bytes(
+    make_spec: Callable[..., dict[str, Any]], dense: Path, tmp_path: Path
+) -> None:
+    """On a model of two layers, guards and probes at work, so that what they remember has to survive as well."""
+    warns = {"kl": {"every_steps": 4, "action": "warn"}, "probes": {"every_steps": 5, "action": "warn"}}
+    guards = Guards.model_validate(warns)
+    spec = make_spec(epochs=20) | {"base_dir": str(write_tiny(tmp_path / "tiny", dense)), "save_every_steps": 3}
+    spec["guards"] = guards.model_dump(mode="json")
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_script(MODULE, spec, whole)
+    steps = read_facts(whole)["steps"]
+    assert steps == 140
+    chosen = sorted(random.Random(20).sample(range(1, steps - 5), 10))
+    for step in chosen:
+        assert start_and_stop(spec, broken, step, signal.SIGKILL) == -signal.SIGKILL
+    run_script(MODULE, spec, broken)
+    assert hashes(broken) == hashes(whole)
+    facts, undisturbed = read_facts(broken), read_facts(whole)
+    assert len(facts["resumed_from"]) == 10
+    assert facts["history"] == undisturbed["history"]
+    for name in ("events", "samples"):
+        assert facts["guards"][name] == undisturbed["guards"][name]
 
 
 @pytest.mark.parametrize("method", ["dpo", "sft"])
