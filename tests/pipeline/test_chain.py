@@ -145,6 +145,39 @@ def test_every_serving_mode_stands_in_the_matrix(built: Project) -> None:
     assert "same prompt tokens" in page
 
 
+def test_a_model_is_given_away_only_after_its_parity(built: Project, tmp_path: Path) -> None:
+    def export(*more: str, to: str) -> tuple[int, str]:
+        done = built.run("foundry", "export-model", "keeper_first", *more, "--to", str(tmp_path / to))
+        return done.returncode, done.stdout
+
+    code, told = export("--only", "gguf", "--type", "Q8_0", to="passed")
+    assert code == 0, told
+    folder = tmp_path / "passed" / "gguf"
+    card = (folder / "README.md").read_text()
+    assert {p.name for p in folder.iterdir()} >= {"README.md", "Modelfile", "keeper_first-Q8_0.gguf"}
+    assert "- Q8_0: KL " in card
+    verdict = built.store / "artifacts" / contents(built)["keeper_first_gguf"] / "verdict.json"
+    passed = verdict.read_text()
+    found = json.loads(passed)
+    for result in found["results"]:
+        result["passed"] = result["name"] != "same_end_tokens"
+    try:
+        verdict.write_text(json.dumps({**found, "passed": False}))
+        for part in ("merged", "gguf"):
+            code, told = export("--only", part, to="failed")
+            assert code == 1
+            assert "keeper_first_gguf failed same_end_tokens" in told
+            assert "dagster asset materialize --select keeper_first_gguf" in told
+        assert not (tmp_path / "failed").exists()
+        # The adapter is what was trained, whatever became of the files.
+        assert export("--only", "adapter", to="failed")[0] == 0
+        verdict.unlink()
+        code, told = export("--only", "gguf", to="unchecked")
+        assert (code, "has not been checked for export parity" in told) == (1, True)
+    finally:
+        verdict.write_text(passed)
+
+
 def test_the_report_is_written(built: Project) -> None:
     done = built.run("foundry", "report", "keeper_first")
     assert done.returncode == 0, done.stdout

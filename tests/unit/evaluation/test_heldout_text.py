@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.evaluation.heldout import CHUNK, chunks, nats_per_token, nats_per_token_gguf
+from foundry_pipeline.evaluation.heldout import CHUNK, chunks, nats_by_kind, nats_per_token, nats_per_token_gguf
+from foundry_pipeline.evaluation.heldout_modes import Measuring
 
 HIS = (
     "It is fortunate for the United States that they have it in their power to meet the enemy in this deplorable "
@@ -99,3 +100,26 @@ def test_llama_cpp_foresees_his_prose_better_than_the_same_words_mixed():
     assert 1.5 < his.nats_per_token < 6
     assert other.nats_per_token > his.nats_per_token + 1
     assert his.nats_per_token < math.log(49_152)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_every_mode_is_measured_once_by_one_process_or_two(tiny_model, tmp_path, threads):
+    passages, documents = ["war and peace", "the law of war"], ["war and peace the law of war"]
+    weights = {name: {"dense": str(tiny_model)} for name in ("base", "adapter", "merged")}
+    measuring = Measuring(weights, passages, documents, threads=threads, work=tmp_path / "held_out")
+    found = measuring.result()
+    each = nats_by_kind(
+        tiny_model, None, {"passages": passages, "documents": documents}, threads=1, precision="bfloat16"
+    )
+    assert found == {name: {kind: vars(value) for kind, value in each.items()} for name in weights}
+    assert set(measuring.seconds()) == set(weights)
+    # A later evaluation in the same folder measures anew.
+    assert Measuring(weights, passages, documents, threads=threads, work=tmp_path / "held_out").result() == found
+
+
+def test_a_mode_that_cannot_be_measured_is_an_error(tiny_model, tmp_path):
+    weights = {"base": {"dense": str(tiny_model)}, "merged": {"dense": str(tmp_path / "none")}}
+    measuring = Measuring(weights, ["war"], ["war"], threads=2, work=tmp_path / "held_out")
+    with pytest.raises(FoundryError):
+        measuring.result()
+    assert Measuring({"base": {"dense": "x"}}, [], [], threads=2, work=tmp_path / "nothing").result() == {}
