@@ -152,7 +152,7 @@ def main() -> None:
         f"Model: {d.profile.models[name].title}; LoRA r = 64 on all linear layers; {WINDOW} pairs a step; "
         f"{threads} threads each side.", "",
         "| tokens a pair | TRL float32, s/pair | TRL autocast | ours | × float32 | × autocast | share of the floor | "
-        "peak GB, TRL autocast | peak GB, ours (each of two processes) |",
+        "peak GB, TRL autocast | peak GB, ours (all processes) |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
     for length in LENGTHS:
