@@ -58,5 +58,6 @@ report: setup
 bench: setup
 	python -m benchmarks.chain
 	python -m benchmarks.step
+	python -m benchmarks.step_parity
 	python -m benchmarks.generation
 	python -m benchmarks.data
