@@ -148,8 +148,8 @@ def compare_weights(
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """By way of writing: how many tensors there are, in how many the delta is below the step (`below`), and `ratio` and
-    `kept` over all of them together, each tensor weighing as much as its delta."""
+    """By way of writing: how many tensors there are, in how many the delta is below the step (`below`), and `ratio`,
+    `kept` and how sure that is (`kept_error`) over all of them together, each tensor weighing as much as its delta."""
     out: dict[str, dict[str, Any]] = {}
     for kind in dict.fromkeys(r["mode"] for r in rows):
         mine = [r for r in rows if r["mode"] == kind]
@@ -161,6 +161,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
             "below": sum(r["ratio"] is not None and r["ratio"] < 1 for r in mine),
             "ratio": _ratio(deltas**0.5, steps**0.5),
             "kept": _ratio(kept, deltas),
+            # Of independent errors: one standard deviation of `kept`.
+            "kept_error": _ratio(steps**0.5, (deltas * sum(r["weights"] for r in mine)) ** 0.5),
         }
     return out
 

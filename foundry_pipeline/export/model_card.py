@@ -120,7 +120,7 @@ def render_model_card(card: ModelCard) -> str:
         rows=score_rows(card),
         components=component_rows(card),
         sources=_sources(card.dataset),
-        failed=[r["name"] for r in _results(card) if not r["passed"] and r["severity"] == "error"],
+        failed=[r["name"] for r in _results(card) if not r["passed"] and r.get("severity") != "warn"],
         agreement=[r for r in _results(card) if r["name"].startswith("agreement_")],
         drowned=next((r["observed"] for r in _results(card) if r["name"] == DELTA_CHECK and not r["passed"]), ""),
         percent=f"{card.confidence:.0%}",

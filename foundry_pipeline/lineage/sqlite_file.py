@@ -8,6 +8,7 @@ with file.connection() as connection, transaction(connection):
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,7 @@ class SqliteFile:
                     mend="update Foundry, or set FOUNDRY_STORE to another folder",
                 )
             if found < version:
-                connection.execute("PRAGMA journal_mode=WAL")
+                _to_wal(connection)
                 with transaction(connection):
                     lay_out(connection)
                     connection.execute(f"PRAGMA user_version={version}")
@@ -67,6 +68,19 @@ class SqliteFile:
             raise FoundryError(
                 f"the {self._what} cannot be read: {error}", where=str(self.path), mend=self._lost
             ) from error
+
+
+def _to_wal(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. SQLite does not wait for others here, so two that open a new file at once collide."""
+    give_up = time.monotonic() + _WAIT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.02)
 
 
 @contextmanager

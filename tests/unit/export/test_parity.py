@@ -171,7 +171,7 @@ def test_gguf_files_of_the_untuned_base_are_told(
     rows, facts = compare_weights(tiny, tiny_adapter, tiny_exports / "merged", paths, rows=16)
     found = verdict(whole[0] | {"merge": facts, "deltas": summary(rows)})
     assert "gguf_holds_merged" in blocking(found)
-    assert "F16 holds 0% of what training added" in found["gguf_holds_merged"]["observed"]
+    assert "F16 holds 0% of what training added, merged " in found["gguf_holds_merged"]["observed"]
 
 
 def test_a_delta_below_the_step_is_told_and_a_better_mode_named(
