@@ -156,7 +156,7 @@ def test_a_model_is_given_away_only_after_its_parity(built: Project, tmp_path: P
     folder = tmp_path / "passed" / "gguf"
     card = (folder / "README.md").read_text()
     assert {p.name for p in folder.iterdir()} >= {"README.md", "Modelfile", "keeper_first-Q8_0.gguf"}
-    assert "- Q8_0: KL " in card
+    assert "- Q8\\_0: KL " in card
     verdict = built.store / "artifacts" / contents(built)["keeper_first_gguf"] / "verdict.json"
     passed = verdict.read_text()
     found = json.loads(passed)
