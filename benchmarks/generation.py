@@ -9,8 +9,8 @@ Three sides, each in a process of its own that has loaded the model and answered
     alone         the same backend, groups of one
     high-level    llama-cpp-python's `Llama.create_chat_completion`, prompt after prompt in one context
 
-All are greedy and bounded alike, and each type of file is measured: F16 and Q8_0 made from the packaged model, and Q4_1
-as it is packaged. How many answers come out the same batched and alone is counted. The sides take turns and the best
+All are greedy and bounded alike, and each type of file is measured: BF16 (which the chain's student is decoded from), F16
+and Q8_0 made from the packaged model, and Q4_1 as it is packaged. How many answers come out the same batched and alone is counted. The sides take turns and the best
 round of each counts, so that a busy moment of the machine does not decide. The ratio is to the faster of the two that
 work one by one.
 """
@@ -41,7 +41,7 @@ SIDES = {
 }
 
 
-TYPES = ("f16", "q8_0", "q4_1")
+TYPES = ("bf16", "f16", "q8_0", "q4_1")
 
 
 def of_type(source: Path, kind: str, folder: Path) -> Path:
@@ -54,7 +54,7 @@ def of_type(source: Path, kind: str, folder: Path) -> Path:
 
     silence()
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = {"f16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16, "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0}[kind]
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind.upper()}")
     target = folder / f"{kind}.gguf"
     params.allow_requantize = True
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), params) != 0:
