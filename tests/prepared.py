@@ -120,14 +120,14 @@ def _publish(
     elif not frames:
         (payload / "dense").mkdir(exist_ok=True)
         (payload / "dense/tokenizer.json").write_text(tiny_tokenizer())
-    _index(chain, name, payload)
+    publish_made(chain, name, payload)
 
 
 def publish_folder(chain: Chain, name: str, folder: Path) -> None:
     """A copy of a folder as the artifact of that name for the present declarations, in place of an earlier one."""
     payload = _payload(chain, name)
     shutil.copytree(folder, payload, dirs_exist_ok=True)
-    _index(chain, name, payload)
+    publish_made(chain, name, payload)
 
 
 def _payload(chain: Chain, name: str) -> Path:
@@ -138,7 +138,7 @@ def _payload(chain: Chain, name: str) -> Path:
     return payload
 
 
-def _index(chain: Chain, name: str, payload: Path) -> None:
+def publish_made(chain: Chain, name: str, payload: Path, facts: dict[str, Any] | None = None) -> None:
     """Publish a payload made by hand under the input hash that the chain asks for; an earlier one is written over."""
     stage, found = chain.stages[name], chain.resolve(name)
     assert found.input_hash is not None
@@ -153,7 +153,7 @@ def _index(chain: Chain, name: str, payload: Path) -> None:
             "declaration": stage.declaration,
             "external": chain.external(stage),
             "code_version": chain.code_version(stage),
-            "facts": {},
+            "facts": facts or {},
         },
     )
     chain.store.discard_work(found.input_hash)

@@ -11,7 +11,6 @@ Both classes are the serving backends themselves, so what is measured here is wh
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -223,25 +222,9 @@ class ServedGguf(LlamaBackend):
         params.n_batch = params.n_ubatch = params.n_outputs_max = self._batch
         params.n_threads = params.n_threads_batch = self._threads
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
-        context = lib.llama_init_from_model(self._model, params)
-        if not context:
-            raise FoundryError(
-                f"no memory for a context of {longest} tokens",
-                where=self._title,
-                mend="free some memory, then run the same command again",
-            )
-        try:
-            if self._lora:
-                adapters = (lib.llama_adapter_lora_p_ctypes * 1)(self._lora)
-                if lib.llama_set_adapters_lora(context, adapters, 1, (ctypes.c_float * 1)(1.0)) != 0:
-                    raise FoundryError(
-                        "llama.cpp does not apply this adapter, and the base alone would answer in its name",
-                        where=str(self._lora_path),
-                        mend="lay it over a GGUF of the weights that it was trained on",
-                    )
+        mend = "free some memory, then run the same command again"
+        with self._opened(params, f"a context of {longest} tokens", mend) as context:
             yield context
-        finally:
-            lib.llama_free(context)
 
 
 def _short(request: ChatRequest) -> ChatRequest:

@@ -308,13 +308,17 @@ class LlamaBackend:
         params.n_threads_batch = threads
         params.kv_unified = False
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        mend = "lower `generation_group`, `answer_max_tokens` or `student_max_tokens` in the profile"
+        with self._opened(params, f"{sequences} sequences of {per_sequence} tokens", mend) as context:
+            yield context
+
+    @contextmanager
+    def _opened(self, params: Any, room: str, mend: str) -> Iterator[Any]:
+        """A context with the adapter laid over it, if there is one; `room` and `mend` are for the error of too little memory."""
+        lib = self._lib
         context = lib.llama_init_from_model(self._model, params)
         if not context:
-            raise FoundryError(
-                f"no memory for {sequences} sequences of {per_sequence} tokens",
-                where=self._title,
-                mend="lower `generation_group`, `answer_max_tokens` or `student_max_tokens` in the profile",
-            )
+            raise FoundryError(f"no memory for {room}", where=self._title, mend=mend)
         try:
             if self._lora:
                 adapters = (lib.llama_adapter_lora_p_ctypes * 1)(self._lora)

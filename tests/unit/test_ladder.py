@@ -20,6 +20,7 @@ from foundry_pipeline.declarations import Declarations, load
 from foundry_pipeline.errors import DeclarationError, FoundryError
 from foundry_pipeline.lineage.hashing import digest, folder_files, folder_hash
 from foundry_pipeline.settings import Settings
+from tests.prepared import publish_made
 from tests.project import make_project
 
 REPORTED = {
@@ -101,19 +102,7 @@ def publish(d: Declarations, chain: Chain, name: str) -> None:
         (payload / "summary.json").write_text(json.dumps(summary(tuple(stage.declaration["modes"]))))
     else:
         (payload / "made_by_hand.txt").write_text(name)
-    inputs = {i: chain.resolve(i).record for i in stage.inputs}
-    record = {
-        "name": name,
-        "kind": stage.kind,
-        "input_hash": found.input_hash,
-        "inputs": {i: {"content": r.content_hash, "input": r.input_hash} for i, r in inputs.items() if r},
-        "declaration": stage.declaration,
-        "external": chain.external(stage),
-        "code_version": chain.code_version(stage),
-        "facts": facts,
-    }
-    chain.store.publish(payload, record=record)
-    chain.store.discard_work(found.input_hash)
+    publish_made(chain, name, payload, facts)
 
 
 def test_nothing_built_is_told_with_the_command_and_no_figure(

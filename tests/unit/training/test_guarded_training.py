@@ -13,11 +13,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from training_examples import hyperparameters, small_pairs
+from training_examples import Quiet, hyperparameters, small_pairs
 
 from foundry_pipeline.declarations.guards import Guards
 from foundry_pipeline.errors import Collapsed
-from foundry_pipeline.launch import ScriptSession, read_json, run_script
+from foundry_pipeline.launch import read_json, run_script
 from foundry_pipeline.training import train
 from foundry_pipeline.training.guards import Finding
 from foundry_pipeline.training.plan import MODULE
@@ -64,22 +64,6 @@ def spec_for(tiny: Path, tmp_path: Path) -> Make:
         }  # fmt: skip
 
     return make
-
-
-class Quiet(ScriptSession):
-    """A session that remembers what it was told, and may be cut off at a step, as a kill would."""
-
-    def __init__(self, cut_at: int | None = None) -> None:
-        super().__init__(None)
-        self.said: list[str] = []
-        self._cut_at = cut_at
-
-    def log(self, message: str) -> None:
-        self.said.append(message)
-
-    def progress(self, done: int, total: int, **metrics: float | int | str) -> None:
-        if done == self._cut_at:
-            raise KeyboardInterrupt
 
 
 def weights(work: str) -> str:

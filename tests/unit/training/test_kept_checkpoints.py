@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small_base import write_small_base
-from training_examples import hyperparameters, small_pairs
+from training_examples import Quiet, hyperparameters, small_pairs
 
 from foundry_pipeline.launch import ScriptSession, write_json
 from foundry_pipeline.training import train
@@ -87,25 +87,9 @@ def trained(base: Path, tmp_path: Path) -> Callable[..., Any]:
         }  # fmt: skip
         (tmp_path / work).mkdir(exist_ok=True)
         write_json(tmp_path / work / "spec.json", spec)
-        return train.run(spec, session or Session())
+        return train.run(spec, session or Quiet())
 
     return run
-
-
-class Session(ScriptSession):
-    """A session that remembers what it was told, and is cut off at a step, as a kill would."""
-
-    def __init__(self, cut_at: int | None = None) -> None:
-        super().__init__(None)
-        self.said: list[str] = []
-        self._cut_at = cut_at
-
-    def log(self, message: str) -> None:
-        self.said.append(message)
-
-    def progress(self, done: int, total: int, **metrics: float | int | str) -> None:
-        if done == self._cut_at:
-            raise KeyboardInterrupt
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -135,7 +119,7 @@ def test_a_kept_adapter_is_that_of_a_training_stopped_there(trained: Callable[..
     from safetensors.torch import load_file
 
     with pytest.raises(KeyboardInterrupt):
-        trained("cut", {"checkpoint-3": [3, 14]}, Session(cut_at=5))
+        trained("cut", {"checkpoint-3": [3, 14]}, Quiet(cut_at=5))
     own = load_file(str(tmp_path / "cut/checkpoints/step-3/adapter.safetensors"))
     kept = load_file(str(tmp_path / "cut/kept/checkpoint-3/adapter_model.safetensors"))
     assert len(own) == len(kept)
@@ -147,12 +131,12 @@ def test_killed_before_and_after_it_ends_with_the_same_bytes(trained: Callable[.
     trained("whole", NAMED)
     for at in (2, 6, 8):  # on the step that is kept, before the other, and after both
         with pytest.raises(KeyboardInterrupt):
-            trained("broken", NAMED, Session(cut_at=at))
+            trained("broken", NAMED, Quiet(cut_at=at))
     # what was kept of step 7 is gone: the checkpoint of step 9 must not be taken up
     with pytest.raises(KeyboardInterrupt):
-        trained("broken", NAMED, Session(cut_at=11))
+        trained("broken", NAMED, Quiet(cut_at=11))
     shutil.rmtree(tmp_path / "broken/kept/checkpoint-half")
-    session = Session()
+    session = Quiet()
     facts = trained("broken", NAMED, session)
     assert any("checkpoint-half" in text and "step-9" in text for text in session.said), session.said
     assert facts["resumed_from"][-1] == 6

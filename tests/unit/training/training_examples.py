@@ -1,9 +1,10 @@
-"""A dataset of six short pairs, and hyperparameters of a training that takes seconds."""
+"""A dataset of six short pairs, hyperparameters of a training that takes seconds, and a session that can be cut off."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from foundry_pipeline.launch import ScriptSession
 from foundry_pipeline.training.plan import Hyperparameters
 
 
@@ -44,3 +45,19 @@ def hyperparameters(**changes: Any) -> Hyperparameters:
         "validation_fraction": 0.0,
     }
     return Hyperparameters(**values | changes)
+
+
+class Quiet(ScriptSession):
+    """A session that remembers what it was told, and may be cut off at a step, as a kill would."""
+
+    def __init__(self, cut_at: int | None = None) -> None:
+        super().__init__(None)
+        self.said: list[str] = []
+        self._cut_at = cut_at
+
+    def log(self, message: str) -> None:
+        self.said.append(message)
+
+    def progress(self, done: int, total: int, **metrics: float | int | str) -> None:
+        if done == self._cut_at:
+            raise KeyboardInterrupt
