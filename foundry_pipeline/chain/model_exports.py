@@ -50,7 +50,7 @@ def export_model(
     kinds = _named(tuple(t.lower() for t in types), GGUF_TYPES, "GGUF type") or DEFAULT_TYPES
     if {"merged", "gguf"} & set(wanted):
         # What may not answer here is not given away either.
-        responses_gate(d, run, chain, {f"{run}_gguf": chain.require(f"{run}_gguf").artifact})
+        responses_gate(d, run, chain, {f"{run}_gguf": chain.require(f"{run}_gguf").artifact}, "export")
     weights, card = gather(d, chain, d.runs[run], kinds)
     folder = to or chain.settings.store / "exports" / run
     written: dict[Part, tuple[Path, str]] = {}

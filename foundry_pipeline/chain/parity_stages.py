@@ -151,23 +151,25 @@ def measured(parity: Artifact) -> dict[str, Any]:
     return content
 
 
-def responses_gate(d: Declarations, run: str, chain: Chain, inputs: Mapping[str, Artifact]) -> None:
-    """Refuse to answer with exported files that have not passed parity as it is declared now."""
+def responses_gate(
+    d: Declarations, run: str, chain: Chain, inputs: Mapping[str, Artifact], what: str = "answers"
+) -> None:
+    """Refuse to use exported files that have not passed parity as it is declared now; `what` is refused."""
     gguf = inputs[f"{run}_gguf"]
     verdict, where = read_verdict(gguf), str(verdict_path(gguf))
     mend = f"dagster asset materialize --select {run}_gguf  # runs its checks; then mend what they name"
     if verdict is None:
-        raise GateRefused(f"answers refused: {run}_gguf has not been checked for export parity", where=where, mend=mend)
+        raise GateRefused(f"{what} refused: {run}_gguf has not been checked for export parity", where=where, mend=mend)
     if verdict.get("gguf_hash") != gguf.content_hash:
-        raise GateRefused(f"answers refused: the verdict beside {run}_gguf is of other files", where=where, mend=mend)
+        raise GateRefused(f"{what} refused: the verdict beside {run}_gguf is of other files", where=where, mend=mend)
     expected = expected_hash(d, chain, run)
     if expected is not None and verdict.get("suite_hash") != expected:
         raise GateRefused(
-            f"answers refused: {run}_gguf was checked against other models, prompts or bounds than there are now",
+            f"{what} refused: {run}_gguf was checked against other models, prompts or bounds than there are now",
             where=where,
             mend=mend,
         )
     if verdict.get("passed") is not True:
         failed = [r for r in verdict.get("results", []) if r.get("severity") == "error" and not r.get("passed")]
         told = "; ".join(f"{r['name']} ({r.get('observed')})" for r in failed) or "its checks"
-        raise GateRefused(f"answers refused: {run}_gguf failed {told}", where=where, mend=mend)
+        raise GateRefused(f"{what} refused: {run}_gguf failed {told}", where=where, mend=mend)

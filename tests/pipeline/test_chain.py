@@ -167,7 +167,7 @@ def test_a_model_is_given_away_only_after_its_parity(built: Project, tmp_path: P
         for part in ("merged", "gguf"):
             code, told = export("--only", part, to="failed")
             assert code == 1
-            assert "keeper_first_gguf failed same_end_tokens" in told
+            assert "export refused: keeper_first_gguf failed same_end_tokens" in told
             assert "dagster asset materialize --select keeper_first_gguf" in told
         assert not (tmp_path / "failed").exists()
         # The adapter is what was trained, whatever became of the files.
@@ -208,7 +208,7 @@ def test_dagster_dev_targets_load(built: Project) -> None:
         assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_the_shipped_project_lists_five_assets_for_each_of_the_ten_runs() -> None:
+def test_the_shipped_project_lists_seven_assets_for_each_of_the_ten_runs() -> None:
     shipped = Project(ROOT, profile="laptop", extra={"FOUNDRY_STORE": "/nonexistent/foundry"})
     listed = set(shipped.run("foundry", "status", "--json").stdout.split('"'))
     for run in (
@@ -223,5 +223,5 @@ def test_the_shipped_project_lists_five_assets_for_each_of_the_ten_runs() -> Non
         "sft_v2",
         "r2",
     ):
-        for part in ("adapter", "merged", "gguf", "responses", "eval"):
+        for part in ("adapter", "merged", "gguf", "parity", "responses", "eval", "serving_matrix"):
             assert f"madison_{run}_{part}" in listed
