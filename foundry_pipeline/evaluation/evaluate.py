@@ -96,8 +96,8 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     modes: dict[str, ModeFacts] = {}
     for mode in spec["modes"]:  # as declared: the keys of a JSON object have no order
         if mode in found:
-            alone, whole = found[mode]["passages"], found[mode]["documents"]
-            modes[mode] = ModeFacts(mode, alone["nats_per_token"], alone["tokens"], whole["nats_per_token"])
+            alone, whole = found[mode]["passages"], found[mode].get("documents", {})
+            modes[mode] = ModeFacts(mode, alone["nats_per_token"], alone["tokens"], whole.get("nats_per_token"))
         else:
             session.log(f"{mode}: no held-out text")
             modes[mode] = ModeFacts(mode)

@@ -69,12 +69,13 @@ class _Scales:
 class Grounding:
     """The character's passages as embeddings.
 
-    `embed` turns n texts into an (n, d) array; rows are brought to unit length here. It is called once for the
-    passages, once for each prompt and once for each answer, so that no figure depends on the order of the answers.
+    `embed` turns n texts into an (n, d) array, a row of which depends on its own text alone; rows are brought to unit
+    length here. No sentence is embedded twice: an answer that loops, or says a passage over, costs next to nothing.
     """
 
     def __init__(self, texts: Sequence[str], embed: Embed) -> None:
         self._embed = embed
+        self._known: dict[str, np.ndarray] = {}
         self._passages = self._read_all(list(texts))
         self._sentences = np.concatenate([p.sentences for p in self._passages])
         self._owner = np.repeat(np.arange(len(self._passages)), [len(p.sentences) for p in self._passages])
@@ -115,13 +116,19 @@ class Grounding:
             windows = _windows(said)
             parts.append((len(pieces), len(pieces) + len(said), len(pieces) + len(said) + len(windows)))
             pieces += said + windows
-        found = _unit(np.asarray(self._embed(pieces), dtype=np.float64))
+        found = self._vectors(pieces)
         return [_Read(found[a:b], _unit(found[b:c].mean(axis=0))) for a, b, c in parts]
+
+    def _vectors(self, texts: list[str]) -> np.ndarray:
+        """Unit vectors of the texts, one row each."""
+        if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
+            self._known |= dict(zip(new, _unit(np.asarray(self._embed(new), dtype=np.float64)), strict=True))
+        return np.stack([self._known[text] for text in texts])
 
     def _scale(self, prompt: EvaluationPrompt) -> _Scales:
         key = (prompt.text, prompt.stance, prompt.opposed)
         if key not in self._scales:
-            queries = _unit(np.asarray(self._embed([normalise(text) for text in key]), dtype=np.float64))
+            queries = self._vectors([normalise(text) for text in key])
             near = np.array([[p.near(query) for query in queries] for p in self._passages])
             self._scales[key] = _Scales(queries, (near[:, 0] + near[:, 1:].max(axis=1)) / 2, near[:, 1] - near[:, 2])
         return self._scales[key]
