@@ -24,6 +24,7 @@ from typing import Any
 
 from foundry_pipeline.evaluation.heldout import HeldOut, nats_by_kind, nats_by_kind_gguf
 from foundry_pipeline.launch import ScriptSession, atomic_folder, read_facts, run_script, script_main
+from foundry_pipeline.training.machine import keep_freed_memory
 
 KINDS = ("passages", "documents")
 CLAIMS = "claims"
@@ -113,6 +114,7 @@ def _claimed(claims: Path, mode: str) -> bool:
 
 def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     """The script's work: every mode that no other process has claimed. Its facts are seconds by mode."""
+    keep_freed_memory()  # logits of a whole vocabulary for every token of a chunk come and go
     found: dict[str, dict[str, Any]] = {}
     seconds: dict[str, float] = {}
     for mode in spec["modes"]:

@@ -210,15 +210,15 @@ def test_a_window_is_shared_out_whole(sizes: list[int], processes: int) -> None:
     assert max(load) - min(load) <= max(sizes, default=0)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_the_chunk_is_of_no_account(chunk: int) -> None:
+@pytest.mark.parametrize(("chunk", "tile"), [(1, 50), (7, 1), (1000, 7), (1000, 1000), (23, 49)])
+def test_chunks_and_tiles_are_of_no_account(chunk: int, tile: int) -> None:
     torch.manual_seed(1)
-    hidden = torch.randn(23, 8, dtype=torch.float64, requires_grad=True)
+    hidden = (5 * torch.randn(23, 8, dtype=torch.float64)).requires_grad_()
     weight, labels = torch.randn(50, 8, dtype=torch.float64), torch.randint(0, 50, (23,))
     asked = torch.randn(23, dtype=torch.float64)
     wanted = torch.log_softmax(hidden @ weight.T, -1).gather(1, labels[:, None])[:, 0]
     (expected,) = torch.autograd.grad((wanted * asked).sum(), hidden)
-    found = token_log_probabilities(hidden, weight, labels, chunk=chunk)
+    found = token_log_probabilities(hidden, weight, labels, chunk=chunk, tile=tile)
     (slope,) = torch.autograd.grad((found * asked).sum(), hidden)
     torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(slope, expected)
