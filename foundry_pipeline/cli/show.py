@@ -10,7 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.tree import Tree
+from rich.text import Text
+
+from foundry_pipeline.plain import plain
 
 
 def console() -> Console:
@@ -30,7 +32,7 @@ def json_or(as_json: bool, data: Any, table: Callable[[Any], None]) -> None:
         table(data)
 
 
-def _number(value: float | None, digits: int = 2) -> str:
+def number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
@@ -51,13 +53,13 @@ def summary_table(summary: dict[str, Any]) -> None:
         versus = "–" if paired is None else f"{paired['difference']:+.2f} [{paired['low']:+.2f}, {paired['high']:+.2f}]"
         table.add_row(
             mode,
-            _number(m["overall"]["mean"]),
-            f"{_number(m['overall']['low'])} – {_number(m['overall']['high'])}",
+            number(m["overall"]["mean"]),
+            f"{number(m['overall']['low'])} – {number(m['overall']['high'])}",
             versus,
-            *[_number(m["categories"].get(c, {}).get("mean")) for c in categories],
+            *[number(m["categories"].get(c, {}).get("mean")) for c in categories],
             str(m["critical_failures"]),
-            _number(m.get("nats_per_token"), 3),
-            _number(m.get("nats_per_token_in_context"), 3),
+            number(m.get("nats_per_token"), 3),
+            number(m.get("nats_per_token_in_context"), 3),
             str(m["longest_overlap"]["max_words"]),
         )
     console().print(table)
@@ -68,25 +70,24 @@ def scores_table(rows: list[dict[str, Any]]) -> None:
     if not rows:
         line("the ledger holds no score yet; make madison builds and judges the first run")
         return
-    table = Table(title="measured scores", title_justify="left")
-    for head in ("score", "recorded", "run", "mode", "profile", "judge", "overall", "interval", "against base"):
-        table.add_column(head, no_wrap=True)
-    for head in ("critical", "nats/token", "dataset"):
-        table.add_column(head, no_wrap=True)
+    heads = ("score", "recorded", "run", "mode", "profile", "judge", "overall", "interval", "against base")
+    table = _table("measured scores", (*heads, "critical", "unscored", "nats/token", "dataset"))
     for r in rows:
         versus = "–" if r["paired_difference"] is None else f"{r['paired_difference']:+.2f}"
-        table.add_row(
+        _cells(
+            table,
             r["score_id"][:10],
             r["recorded_at"][:16],
             r["run"],
             r["mode"],
             r["profile"],
             r["judge"],
-            _number(r["overall"]),
-            f"{_number(r['overall_low'])} – {_number(r['overall_high'])}",
+            number(r["overall"]),
+            f"{number(r['overall_low'])} – {number(r['overall_high'])}",
             versus,
-            str(r["critical_failures"]),
-            _number(r["nats_per_token"], 3),
+            r["critical_failures"],
+            r["parse_failures"],
+            number(r["nats_per_token"], 3),
             f"{r['dataset']} {r['dataset_hash'][:8]}",
         )
     console().print(table)
@@ -94,21 +95,24 @@ def scores_table(rows: list[dict[str, Any]]) -> None:
 
 def reported_table(rows: list[dict[str, Any]]) -> None:
     """Figures published elsewhere, said to be so."""
-    table = Table(title="reported elsewhere, not measured here", title_justify="left")
-    for head in ("row", "run", "serving", "base", "dataset", "raw", "corrected", "date"):
-        table.add_column(head, no_wrap=True)
+    heads = ("row", "run", "serving", "base", "dataset", "raw", "corrected", "date")
+    table = _table("reported elsewhere, not measured here", heads)
     for r in rows:
-        table.add_row(
-            r["row"],
-            r["run"],
-            r["serving"],
-            r["base"],
-            r["dataset"],
-            _number(r["raw"]),
-            _number(r["corrected"]),
-            str(r["date"]),
-        )
+        told = (r["row"], r["run"], r["serving"], r["base"], r["dataset"])
+        _cells(table, *told, number(r["raw"]), number(r["corrected"]), r["date"])
     console().print(table)
+
+
+def _table(title: str, heads: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, no_wrap=True)
+    return table
+
+
+def _cells(table: Table, *cells: Any) -> None:
+    # A ledger may be shared: what stands in it is shown, never read as markup or obeyed by the terminal.
+    table.add_row(*(Text(plain(str(cell))) for cell in cells))
 
 
 def status_table(rows: list[dict[str, Any]]) -> None:
@@ -123,65 +127,6 @@ def status_table(rows: list[dict[str, Any]]) -> None:
             missing = f"collapsed at step {r['collapsed']['step']} ({r['collapsed']['rule']})"
         table.add_row(r["asset"], r["kind"], r["content"][:16] if r["built"] else missing)
     console().print(table)
-
-
-def forward_table(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="scores that this document touched", title_justify="left")
-    for head in ("score", "run", "mode", "judge", "overall", "pairs from it", "dataset"):
-        table.add_column(head, no_wrap=True)
-    for r in rows:
-        table.add_row(
-            r["score_id"][:10],
-            r["run"],
-            r["mode"],
-            r["judge"],
-            _number(r["overall"]),
-            str(r["pairs_touched"]),
-            r["dataset"],
-        )
-    console().print(table)
-
-
-def trace_tree(way: dict[str, Any], pairs: int) -> None:
-    """Score → artifacts → pairs → passages → documents."""
-    root = Tree(f"[bold]{escape(way['target'])}[/bold]")
-    scores = root.add("scores")
-    for s in way["scores"]:
-        scores.add(
-            f"{s['mode']}: {_number(s['overall'])} [{_number(s['overall_low'])}, {_number(s['overall_high'])}] "
-            f"by {s['judge']} ({s['score_id'][:12]})".replace("[", "\\[")
-        )
-    if not way["scores"]:
-        scores.add("none recorded for this build")
-    artifacts = root.add("artifacts")
-    for n in way["nodes"]:
-        stale = "" if n["current"] else "  (stale: not what the declarations call for now)"
-        note = f"  ({n['note']})" if n["note"] else ""
-        branch = artifacts.add(escape(f"{n['name']}  {n['content_hash']}{stale}{note}"))
-        if n["inputs"]:
-            branch.add(escape("from " + ", ".join(n["inputs"])))
-    listed = root.add(f"pairs: {len(way['pairs'])}")
-    for p in way["pairs"][:pairs]:
-        listed.add(
-            escape(
-                f"{p['pair_id']}  {p['prompt_id']} ({p['origin']}, rejected by {p['student']})"
-                f" ← {', '.join(x[:12] for x in p['passage_ids'])}"
-            )
-        )
-    if len(way["pairs"]) > pairs:
-        listed.add(f"… {len(way['pairs']) - pairs} more (--pairs N, or --json)")
-    by_document: dict[str, int] = {}
-    for p in way["passages"]:
-        by_document[p["document_id"]] = by_document.get(p["document_id"], 0) + 1
-    documents = root.add(f"passages: {len(way['passages'])}, from documents: {len(way['documents'])}")
-    for document in way["documents"]:
-        used = by_document.get(document["document_id"], 0)
-        documents.add(
-            escape(
-                f"{document['document_id']}  {document['raw_sha256']}  {document['date']}  {used} passages  {document['url']}"
-            )
-        )
-    console().print(root, soft_wrap=True)
 
 
 def doctor_table(found: dict[str, Any]) -> None:
