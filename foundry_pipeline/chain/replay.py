@@ -36,6 +36,7 @@ from foundry_pipeline.launch import ScriptRunner, read_facts
 from foundry_pipeline.lineage.ledger import find_score
 from foundry_pipeline.lineage.store import Artifact, Record, Store
 from foundry_pipeline.lineage.walk import Walker
+from foundry_pipeline.plain import plain
 from foundry_pipeline.settings import Settings
 
 # A sum in another order, or a database's last digit: no other number.
@@ -127,7 +128,9 @@ def replay(
 def _recorded(settings: Settings, store: Store, score: str) -> _Recorded:
     row = find_score(settings.ledger_url, score)
     if row is None:
-        raise FoundryError("no such score is in the ledger", where=score, mend="foundry scores  # lists them, by id")
+        raise FoundryError(
+            "no such score is in the ledger", where=plain(score, 80), mend="foundry scores  # lists them, by id"
+        )
     record = Walker(store).of_score(row)
     again = f"dagster asset materialize --select '*{row['run']}_eval'"
     if record is None:

@@ -173,8 +173,33 @@ def _scores(out: Console, scores: Mapping[str, Any]) -> None:
             number(b["overall"], 2),
             number(c["difference"], 2, sign=True),
         )
-    out.print(Text("scores of runs trained on either (unpaired; the runs may differ in more than their data)"))
+    out.print(Text("scores of runs trained on either (the runs may differ in more than their data)"))
     out.print(table)
+    for c in found:
+        _joined(out, c)
+
+
+def _joined(out: Console, comparison: Mapping[str, Any]) -> None:
+    """One comparison by category: the pairs of a category beside its points."""
+    found = comparison["joined"]
+    names = (comparison["left"]["run"], comparison["right"]["run"], comparison["mode"], comparison["judge"])
+    one, two, mode, judge = (plain(str(name)) for name in names)
+    out.print(Text(f"{one} → {two} · {mode} · {judge}, question by question"))
+    table = _table("category", "pairs", "→", "left", "right", "diff.", "interval", "n", right=(1, 2, 3, 4, 5, 6, 7))
+    for c in found["categories"]:
+        pairs = c["pairs"]
+        moved = (number(pairs["left"]), number(pairs["right"]), number(c["left"], 2), number(c["right"], 2))
+        _row(table, c["category"], *moved, *_difference(c))
+    _row(table, "overall", "", "", "", "", *_difference(found["overall"]))
+    out.print(table)
+    if found["how"] != "paired":
+        out.print(Text(plain(found["how"])))
+
+
+def _difference(found: Mapping[str, Any]) -> tuple[str, str, str]:
+    known = found["low"] is not None and found["high"] is not None
+    bounds = f"{number(found['low'], 2, sign=True)} to {number(found['high'], 2, sign=True)}" if known else "–"
+    return number(found["difference"], 2, sign=True), bounds, str(found["n"] or "–")
 
 
 def _samples(

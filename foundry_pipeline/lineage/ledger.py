@@ -23,6 +23,7 @@ from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.hashing import digest
 from foundry_pipeline.lineage.ledger_database import reading, shown, writing
 from foundry_pipeline.lineage.ledger_tables import METADATA, SCORES
+from foundry_pipeline.plain import plain
 
 __all__ = ["METADATA", "SCORES", "append_rows", "append_scores", "find_score", "moment", "read_rows", "read_scores"]
 
@@ -159,7 +160,7 @@ def find_score(url: str, score: str) -> dict[str, Any] | None:
     found = [r for r in read_rows(url, SCORES, {}) if score and r["score_id"].startswith(score)]
     if len(found) > 1 and score not in {r["score_id"] for r in found}:
         raise FoundryError(
-            f"`{score}` is the beginning of {len(found)} scores",
+            f"`{plain(score, 80)}` is the beginning of {len(found)} scores",
             where=shown(url),
             mend=f"name one of: {', '.join(sorted(r['score_id'][:16] for r in found)[:8])}",
         )
@@ -180,7 +181,7 @@ def moment(text: str) -> str:
         return when.isoformat(timespec="seconds")
     except (ValueError, OverflowError):
         raise FoundryError(
-            f"`{text}` is no moment in time",
+            f"`{plain(text, 80)}` is no moment in time",
             where="--since, --until",
             mend="give a date (2026-11-21), a time (2026-11-21T20:14), or an age (90m, 12h, 7d)",
         ) from None

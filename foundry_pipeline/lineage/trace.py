@@ -15,6 +15,7 @@ import polars as pl
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.store import Record, Store
 from foundry_pipeline.lineage.walk import Walker
+from foundry_pipeline.plain import plain
 
 
 @dataclass
@@ -187,7 +188,7 @@ def forward_scores(store: Store, source: str, scores: Sequence[Mapping[str, Any]
             out.append({**score, **touch})
     if not out:
         raise FoundryError(
-            f"no recorded score was touched by a document `{source}`",
+            f"no recorded score was touched by a document `{plain(source, 80)}`",
             mend=f"name one of: {', '.join(sorted(texts.known)) or 'none is recorded yet'}",
         )
     return out
