@@ -339,6 +339,7 @@ def test_what_fails_within_a_transaction_leaves_nothing_of_it(url: str) -> None:
     assert read_scores(url) == [row(1)]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=12))
 def test_a_moment_is_read_or_refused(text: str) -> None:
     try:
