@@ -3,8 +3,15 @@ is real (`rubric-local` reads the answers), and so are summary, ledger and every
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from unittest import mock
 
 import polars as pl
 
@@ -21,7 +28,7 @@ from foundry_pipeline.evaluation.rubric import RubricLocal
 from foundry_pipeline.evaluation.scoring import Bounds, ModeFacts, score_row, scores_frame, summarize
 from foundry_pipeline.settings import Settings
 from tests.prepared import HOSTILE, prepare, publish_made
-from tests.project import Project
+from tests.project import Project, make_project
 
 MODES = ("base", "adapter", "merged", "q4_k_m")
 EVAL = "keeper_first_eval"
@@ -32,6 +39,29 @@ _OWN = (
     "I have kept the lamp at the North Light these eleven winters, and it is the whole of my duty.",
 )
 _MODERN = ("Sure! The light works automatically.", "I'm a hero, honestly.", "Yes, that's good economy.", "I am an AI.")
+
+
+class InProcess(Project):
+    """Its `foundry` commands run in this process, by their own entry point: no library is loaded anew for each."""
+
+    def run(self, *command: str, timeout: float = 0) -> subprocess.CompletedProcess[str]:
+        from foundry_pipeline.cli.main import main
+
+        assert command[0] == "foundry"
+        settings = {"FOUNDRY_ROOT": str(self.root), "FOUNDRY_PROFILE": self.profile, **self.extra}
+        out = io.StringIO()
+        with (
+            mock.patch.dict(os.environ, settings),
+            mock.patch.object(sys, "argv", list(command)),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(out),
+        ):
+            try:
+                main()
+                code = 0
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return subprocess.CompletedProcess(command, code, out.getvalue())
 
 
 def opened(project: Project) -> tuple[Declarations, Chain]:
@@ -47,7 +77,13 @@ def answers(mode: str) -> tuple[str, ...]:
 
 def prepare_scored(root: Path) -> Project:
     """`prepare`, then an adapter, its exports, answers in four modes and their evaluation, recorded in the ledger."""
-    project = prepare(root)
+    make_project(root)
+    # The keeper alone: every command reads every declaration.
+    shutil.rmtree(root / "sources/madison")
+    for path in (root / "assets").glob("*/*.yaml"):
+        if not path.name.startswith(("keeper", "tiny", "prices")):
+            path.unlink()
+    project = InProcess(prepare(root, make=False).root)
     d, chain = opened(project)
     for name in ("adapter", "merged", "gguf"):
         _publish(chain, f"keeper_first_{name}", text=name)

@@ -45,7 +45,7 @@ def find_recorded(settings: Settings, store: Store, score: str) -> Recorded:
         )
     record = Walker(store).of_score(row)
     again = f"dagster asset materialize --select '*{row['run']}_eval'"
-    if record is None:
+    if record is None or not (store.folder(record.content_hash) / "manifest.json").is_file():
         raise FoundryError(
             "the evaluation behind this score is no longer in the store",
             where=str(store.folder(row["artifact_hash"])),

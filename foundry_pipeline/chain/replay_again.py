@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+from pydantic import ValidationError
 
 from foundry_pipeline.chain.recorded import Recorded, open_input, upstream
 from foundry_pipeline.chain.stage import BuildContext
+from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.evaluation.scoring import BASE_MODE, COMPONENTS
 from foundry_pipeline.launch import ScriptRunner, read_facts
 from foundry_pipeline.lineage.store import Store
@@ -82,10 +84,16 @@ def answers_again(
     base = next(name for name in record.inputs if name.startswith("base_model_"))
     start = next((n for n in record.inputs if n.endswith("_merged") and n != f"{run}_merged"), base)
     declared = record.declaration
-    suite = EvaluationSuite.model_validate(recorded.record.declaration["suite"])
-    requests = evaluation_requests(
-        suite.prompts, Sampling.model_validate(declared["sampling"]), max_tokens=int(declared["max_tokens"])
-    )
+    try:
+        suite = EvaluationSuite.model_validate(recorded.record.declaration["suite"])
+        sampling = Sampling.model_validate(declared["sampling"])
+    except ValidationError as error:
+        raise FoundryError(
+            f"the recorded questions cannot be read by this version ({error.error_count()} fields)",
+            where=recorded.record.input_hash,
+            mend="foundry replay SCORE  # adds the recorded judgments up",
+        ) from error
+    requests = evaluation_requests(suite.prompts, sampling, max_tokens=int(declared["max_tokens"]))
     inputs = {name: store.open(way["content"], name=name) for name, way in record.inputs.items()}
     model = model_refs(run, start, base, inputs, (recorded.mode,))[recorded.mode]
     log(f"{model.title}: {len(requests)} answers")
@@ -100,7 +108,7 @@ def answers_again(
         record.name,
     )
     # As many threads as each process had when several modes were answered at once: sums in another order, other texts.
-    lanes = max(1, min(int(declared["at_once"]), len(declared["modes"])))
+    lanes = max(1, min(int(declared.get("at_once", 1)), len(declared["modes"])))
     replies, _ = generate_in_child(
         context,
         model,

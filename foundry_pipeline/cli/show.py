@@ -27,7 +27,8 @@ def line(text: str) -> None:
 def json_or(as_json: bool, data: Any, table: Callable[[Any], None]) -> None:
     """Print data as JSON, or through its table."""
     if as_json:
-        print(json.dumps(data, indent=1, ensure_ascii=False, sort_keys=False, default=str))
+        # ASCII alone: names and texts may hold characters that a terminal would obey.
+        print(json.dumps(data, indent=1, ensure_ascii=True, sort_keys=False, default=str))
     else:
         table(data)
 

@@ -21,8 +21,8 @@ from foundry_pipeline.lineage.hashing import folder_files
 from foundry_pipeline.lineage.ledger import append_scores, read_scores
 from foundry_pipeline.settings import Settings
 from tests.prepared import HOSTILE, V1, publish_made
-from tests.project import Project
-from tests.scored import EVAL, MODES, ByHand, opened, prepare_scored, score
+from tests.project import ROOT, Project
+from tests.scored import EVAL, MODES, ByHand, InProcess, opened, prepare_scored, score
 from tests.servers.postgres import postgres_server
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -37,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def copy(project: Project, tmp_path: Path) -> Project:
     shutil.copytree(project.root, tmp_path / "project")
-    return Project(tmp_path / "project")
+    return InProcess(tmp_path / "project")
 
 
 def url(project: Project) -> str:
@@ -74,7 +74,8 @@ def test_scores_in_three_shapes(project: Project) -> None:
     assert row["raw_overall"] == ""
 
 
-def test_reported_figures_are_listed_apart_and_labelled(project: Project) -> None:
+def test_reported_figures_are_listed_apart_and_labelled(tmp_path: Path) -> None:
+    project = InProcess(ROOT, "laptop", {"FOUNDRY_STORE": str(tmp_path)})
     rows = json.loads(project.run("foundry", "scores", "--reported", "--json").stdout)
     assert {r["kind"] for r in rows} == {"reported"}
     assert not {"overall", "judge_version"} & rows[0].keys()
@@ -240,7 +241,7 @@ def test_a_recorded_score_is_the_same_number(project: Project) -> None:
         found = replay(settings(project), score_id, run_script=run_script)
         assert found.same, mode
         assert found.figures[0].recorded == found.figures[0].found
-    done = project.run("foundry", "replay", ids(project)["adapter"][:10])
+    done = Project(project.root).run("foundry", "replay", ids(project)["adapter"][:10])
     assert done.returncode == 0, done.stdout
     assert "the same score" in done.stdout
     assert "against base" in done.stdout
