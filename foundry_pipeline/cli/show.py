@@ -33,7 +33,7 @@ def json_or(as_json: bool, data: Any, table: Callable[[Any], None]) -> None:
         table(data)
 
 
-def number(value: float | None, digits: int = 2) -> str:
+def _number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
@@ -54,13 +54,13 @@ def summary_table(summary: dict[str, Any]) -> None:
         versus = "–" if paired is None else f"{paired['difference']:+.2f} [{paired['low']:+.2f}, {paired['high']:+.2f}]"
         table.add_row(
             mode,
-            number(m["overall"]["mean"]),
-            f"{number(m['overall']['low'])} – {number(m['overall']['high'])}",
+            _number(m["overall"]["mean"]),
+            f"{_number(m['overall']['low'])} – {_number(m['overall']['high'])}",
             versus,
-            *[number(m["categories"].get(c, {}).get("mean")) for c in categories],
+            *[_number(m["categories"].get(c, {}).get("mean")) for c in categories],
             str(m["critical_failures"]),
-            number(m.get("nats_per_token"), 3),
-            number(m.get("nats_per_token_in_context"), 3),
+            _number(m.get("nats_per_token"), 3),
+            _number(m.get("nats_per_token_in_context"), 3),
             str(m["longest_overlap"]["max_words"]),
         )
     console().print(table)
@@ -83,12 +83,12 @@ def scores_table(rows: list[dict[str, Any]]) -> None:
             r["mode"],
             r["profile"],
             r["judge"],
-            number(r["overall"]),
-            f"{number(r['overall_low'])} – {number(r['overall_high'])}",
+            _number(r["overall"]),
+            f"{_number(r['overall_low'])} – {_number(r['overall_high'])}",
             versus,
             r["critical_failures"],
             r["parse_failures"],
-            number(r["nats_per_token"], 3),
+            _number(r["nats_per_token"], 3),
             f"{r['dataset']} {r['dataset_hash'][:8]}",
         )
     console().print(table)
@@ -100,7 +100,7 @@ def reported_table(rows: list[dict[str, Any]]) -> None:
     table = _table("reported elsewhere, not measured here", heads)
     for r in rows:
         told = (r["row"], r["run"], r["serving"], r["base"], r["dataset"])
-        _cells(table, *told, number(r["raw"]), number(r["corrected"]), r["date"])
+        _cells(table, *told, _number(r["raw"]), _number(r["corrected"]), r["date"])
     console().print(table)
 
 

@@ -70,7 +70,7 @@ def forward_table(rows: list[dict[str, Any]]) -> None:
             r["run"],
             r["mode"],
             r["judge"],
-            show.number(r["overall"]),
+            _number(r["overall"]),
             str(r["pairs_touched"]),
             ", ".join(f"{n} in {name}" for name, n in r["upstream_pairs"].items()) or "–",
             "yes" if r["read_by_judge"] else "no",
@@ -87,10 +87,8 @@ def trace_tree(way: dict[str, Any], pairs: int) -> None:
     scores = root.add("scores")
     for s in way["scores"]:
         stale = "  STALE" if s["stale"] else ""
-        interval = f"[{show.number(s['overall_low'])}, {show.number(s['overall_high'])}]"
-        _leaf(
-            scores, f"{s['mode']}: {show.number(s['overall'])} {interval} by {s['judge']} ({s['score_id'][:12]}){stale}"
-        )
+        interval = f"[{_number(s['overall_low'])}, {_number(s['overall_high'])}]"
+        _leaf(scores, f"{s['mode']}: {_number(s['overall'])} {interval} by {s['judge']} ({s['score_id'][:12]}){stale}")
     if not way["scores"]:
         scores.add("none recorded for this build")
     if way["stale"]:
@@ -126,3 +124,7 @@ def trace_tree(way: dict[str, Any], pairs: int) -> None:
 def _leaf(tree: Tree, text: str) -> Tree:
     # What a source or a declaration says is shown, never read as markup or obeyed by the terminal.
     return tree.add(Text(plain(text)))
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
