@@ -138,7 +138,7 @@ def main() -> None:
     try:
         app()
     except FoundryError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(show.told(error), file=sys.stderr)
         raise SystemExit(1) from None
     except BrokenPipeError:
         raise SystemExit(141) from None

@@ -49,7 +49,7 @@ def replay(
         if as_json:
             told = {"score_id": score, "same": None, "what": error.what, "where": error.where, "mend": error.mend}
             print(json.dumps(told, indent=1))
-        print(f"error: {error}", file=sys.stderr)
+        print(show.told(error), file=sys.stderr)
         raise typer.Exit(CANNOT) from None
     if as_json:
         print(json.dumps(found.to_json(), indent=1, ensure_ascii=True))

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.plain import plain
 
 
@@ -22,6 +23,11 @@ def console() -> Console:
 
 def line(text: str) -> None:
     print(text, flush=True)
+
+
+def told(error: FoundryError) -> str:
+    """An error as it is printed: it may quote a name or a text, which a terminal must not obey."""
+    return "error: " + "\n".join(map(plain, str(error).split("\n")))
 
 
 def json_or(as_json: bool, data: Any, table: Callable[[Any], None]) -> None:

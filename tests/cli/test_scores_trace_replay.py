@@ -103,6 +103,12 @@ def test_hostile_text_in_a_ledger_is_shown_and_not_obeyed(copy: Project) -> None
         out = copy.run("foundry", "scores", *options).stdout
         assert not CONTROL.search(out), options
     assert "[bold]loud[/bold]" in copy.run("foundry", "scores").stdout
+    # An error that quotes the name is as harmless.
+    append_scores(url(copy), [{**first, "score_id": "d" * 64, "run": HOSTILE, "artifact_hash": "0" * 64}])
+    for command in (("replay", "dddddddd"), ("trace", "dddddddd"), ("trace", "--forward", HOSTILE)):
+        done = copy.run("foundry", *command)
+        assert done.returncode in (1, 2)
+        assert not CONTROL.search(done.stdout), command
     last = list(csv.DictReader(io.StringIO(copy.run("foundry", "scores", "--csv").stdout)))
     (told,) = [r for r in last if r["score_id"] == "f" * 64]
     assert (told["dataset"], told["judge"]) == ("'=cmd()", "'+1")
