@@ -37,7 +37,7 @@ def joined(
     """
     walker = Walker(store)
     sides = [_answers(store, walker, row) for row in (left, right)]
-    gone = [row["run"] for row, side in zip((left, right), sides, strict=True) if side is None]
+    gone = dict.fromkeys(str(row["run"]) for row, side in zip((left, right), sides, strict=True) if side is None)
     categories = []
     for category in CATEGORIES:
         a, b = (row["categories"].get(category) for row in (left, right))

@@ -186,6 +186,7 @@ def _joined(out: Console, comparison: Mapping[str, Any]) -> None:
     one, two, mode, judge = (plain(str(name)) for name in names)
     out.print(Text(f"{one} → {two} · {mode} · {judge}, question by question"))
     table = _table("category", "pairs", "→", "left", "right", "diff.", "interval", "n", right=(1, 2, 3, 4, 5, 6, 7))
+    table.columns[0].min_width = 23  # the longest of the six categories in one line, within 80 columns
     for c in found["categories"]:
         pairs = c["pairs"]
         moved = (number(pairs["left"]), number(pairs["right"]), number(c["left"], 2), number(c["right"], 2))
