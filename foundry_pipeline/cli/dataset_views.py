@@ -184,23 +184,24 @@ def _joined(out: Console, comparison: Mapping[str, Any]) -> None:
     found = comparison["joined"]
     names = (comparison["left"]["run"], comparison["right"]["run"], comparison["mode"], comparison["judge"])
     one, two, mode, judge = (plain(str(name)) for name in names)
-    out.print(Text(f"{one} → {two} · {mode} · {judge}, question by question"))
-    table = _table("category", "pairs", "→", "left", "right", "diff.", "interval", "n", right=(1, 2, 3, 4, 5, 6, 7))
+    asked = found["overall"]["n"]
+    out.print(Text(f"{one} → {two} · {mode} · {judge}" + (f", {asked} questions one by one" if asked else "")))
+    table = _table("category", "pairs", "left", "right", "diff.", "interval", right=(1, 2, 3, 4, 5))
     table.columns[0].min_width = 23  # the longest of the six categories in one line, within 80 columns
     for c in found["categories"]:
         pairs = c["pairs"]
-        moved = (number(pairs["left"]), number(pairs["right"]), number(c["left"], 2), number(c["right"], 2))
-        _row(table, c["category"], *moved, *_difference(c))
-    _row(table, "overall", "", "", "", "", *_difference(found["overall"]))
+        moved = f"{number(pairs['left'])} → {number(pairs['right'])}"
+        _row(table, c["category"], moved, number(c["left"], 2), number(c["right"], 2), *_difference(c))
+    _row(table, "overall", "", "", "", *_difference(found["overall"]))
     out.print(table)
     if found["how"] != "paired":
         out.print(Text(plain(found["how"])))
 
 
-def _difference(found: Mapping[str, Any]) -> tuple[str, str, str]:
+def _difference(found: Mapping[str, Any]) -> tuple[str, str]:
     known = found["low"] is not None and found["high"] is not None
     bounds = f"{number(found['low'], 2, sign=True)} to {number(found['high'], 2, sign=True)}" if known else "–"
-    return number(found["difference"], 2, sign=True), bounds, str(found["n"] or "–")
+    return number(found["difference"], 2, sign=True), bounds
 
 
 def _samples(
