@@ -61,3 +61,4 @@ bench: setup
 	python -m benchmarks.step_parity
 	python -m benchmarks.generation
 	python -m benchmarks.data
+	python -m benchmarks.trace

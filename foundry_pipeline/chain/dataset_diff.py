@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
 from foundry_pipeline.chain.dataset_versions import Version, find_version, tokenizer_file
 from foundry_pipeline.chain.engine import Chain
+from foundry_pipeline.chain.score_diff import joined
 from foundry_pipeline.datasets.diff import SHOWN, compare, comparisons, differing, moved
 from foundry_pipeline.datasets.shape import CLASSES, shape, token_counter
 from foundry_pipeline.declarations import Declarations
@@ -34,6 +35,7 @@ def diff_versions(d: Declarations, chain: Chain, left: str, right: str) -> dict[
         "changed": len(diff.changed),
         "reshown": len(diff.reshown),
     }
+    shown = {name: moved(shapes[0][name], shapes[1][name]) for name in CLASSES}
     return {
         "left": _side(one, shapes[0]),
         "right": _side(two, shapes[1]),
@@ -52,10 +54,10 @@ def diff_versions(d: Declarations, chain: Chain, left: str, right: str) -> dict[
             for name, column in CLASSES.items()
             if name in ("origins", "categories", "difficulties")
         },
-        "shown": {name: moved(shapes[0][name], shapes[1][name]) for name in CLASSES},
+        "shown": shown,
         "passages": diff.passages,
         "causes": _causes(one, two),
-        "scores": _scores(chain, one, two),
+        "scores": _scores(chain, one, two, shown["categories"]),
         "details": {
             "added": diff.added.select(SHOWN).to_dicts(),
             "removed": diff.removed.select(SHOWN).to_dicts(),
@@ -109,16 +111,19 @@ def _causes(one: Version, two: Version) -> dict[str, Any]:
     }
 
 
-def _scores(chain: Chain, one: Version, two: Version) -> dict[str, Any]:
-    """Scores of runs trained on either version, beside each other only where judge, suite and base are the same."""
-    url = chain.settings.ledger_url
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
-        rows = []  # nothing has been scored, and asking must not create a ledger
-    else:
-        rows = read_scores(url)
-    mine = [[r for r in rows if r["dataset_hash"] == v.content_hash] for v in (one, two)]
+def _scores(chain: Chain, one: Version, two: Version, shown: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """Scores of runs trained on either version, beside each other only where judge, suite and base are the same.
+
+    Each with what it did by category, beside the pairs of that category (`joined`).
+    """
+    rows = {r["score_id"]: r for r in read_scores(chain.settings.ledger_url)}
+    mine = [[r for r in rows.values() if r["dataset_hash"] == v.content_hash] for v in (one, two)]
+    found = comparisons(*mine) if one.content_hash != two.content_hash else []
+    for c in found:
+        left, right = (rows[c[side]["score_id"]] for side in ("left", "right"))
+        c["joined"] = joined(chain.store, left, right, shown)
     return {
         "left_runs": sorted({r["run"] for r in mine[0]}),
         "right_runs": sorted({r["run"] for r in mine[1]}),
-        "comparisons": comparisons(*mine) if one.content_hash != two.content_hash else [],
+        "comparisons": found,
     }

@@ -173,8 +173,35 @@ def _scores(out: Console, scores: Mapping[str, Any]) -> None:
             number(b["overall"], 2),
             number(c["difference"], 2, sign=True),
         )
-    out.print(Text("scores of runs trained on either (unpaired; the runs may differ in more than their data)"))
+    out.print(Text("scores of runs trained on either (the runs may differ in more than their data)"))
     out.print(table)
+    for c in found:
+        _joined(out, c)
+
+
+def _joined(out: Console, comparison: Mapping[str, Any]) -> None:
+    """One comparison by category: the pairs of a category beside its points."""
+    found = comparison["joined"]
+    names = (comparison["left"]["run"], comparison["right"]["run"], comparison["mode"], comparison["judge"])
+    one, two, mode, judge = (plain(str(name)) for name in names)
+    asked = found["overall"]["n"]
+    out.print(Text(f"{one} → {two} · {mode} · {judge}" + (f", {asked} questions one by one" if asked else "")))
+    table = _table("category", "pairs", "left", "right", "diff.", "interval", right=(1, 2, 3, 4, 5))
+    table.columns[0].min_width = 23  # the longest of the six categories in one line, within 80 columns
+    for c in found["categories"]:
+        pairs = c["pairs"]
+        moved = f"{number(pairs['left'])} → {number(pairs['right'])}"
+        _row(table, c["category"], moved, number(c["left"], 2), number(c["right"], 2), *_difference(c))
+    _row(table, "overall", "", "", "", *_difference(found["overall"]))
+    out.print(table)
+    if found["how"] != "paired":
+        out.print(Text(plain(found["how"])))
+
+
+def _difference(found: Mapping[str, Any]) -> tuple[str, str]:
+    known = found["low"] is not None and found["high"] is not None
+    bounds = f"{number(found['low'], 2, sign=True)} to {number(found['high'], 2, sign=True)}" if known else "–"
+    return number(found["difference"], 2, sign=True), bounds
 
 
 def _samples(

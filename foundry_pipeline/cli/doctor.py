@@ -109,6 +109,21 @@ def _store(settings: Settings) -> list[dict[str, Any]]:
     return out
 
 
+def _ledger(settings: Settings) -> dict[str, Any]:
+    from foundry_pipeline.lineage.ledger import read_scores
+    from foundry_pipeline.lineage.ledger_database import shown
+    from foundry_pipeline.lineage.store import Store
+
+    try:
+        rows = read_scores(settings.ledger_url)
+    except FoundryError as error:
+        return {"what": "score ledger", "ok": False, "found": error.what, "mend": error.mend}
+    held = {content for content in {r["artifact_hash"] for r in rows} if Store(settings.store).folder(content).is_dir()}
+    alone = sum(r["artifact_hash"] not in held for r in rows)
+    told = f"; {alone} of them without their evaluation in this store: not to be replayed here" if alone else ""
+    return {"what": "score ledger", "ok": True, "found": f"{len(rows)} scores in {shown(settings.ledger_url)}{told}"}
+
+
 def _held_locks(folder: Path) -> list[str]:
     held = []
     for path in sorted(folder.glob("*.lock")) if folder.is_dir() else ():
@@ -153,7 +168,8 @@ def examine() -> dict[str, Any]:
     """Everything worth knowing before asking for help; closes dead runs on the way."""
     enter_project(release=False)
     settings = load_settings()
-    findings = [_packages(), _command(), _declarations(settings), *_store(settings), _instance(), _browser()]
+    findings = [_packages(), _command(), _declarations(settings), *_store(settings), _ledger(settings)]
+    findings += [_instance(), _browser()]
     return {"healthy": all(f["ok"] for f in findings), "profile": settings.profile, "findings": findings}
 
 

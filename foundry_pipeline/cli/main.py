@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from foundry_pipeline.cli import collapses, datasets, ladder, models, money, pairs, plan, serving, show, sources
+from foundry_pipeline.cli import collapses, datasets, ladder, models, money, pairs, plan, replay, serving, show, sources
+from foundry_pipeline.cli import scores as ledger_scores
+from foundry_pipeline.cli import trace as lineage_trace
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.settings import load_settings
 
@@ -52,53 +54,6 @@ def status(as_json: AsJson = False) -> None:
             }
         )
     show.json_or(as_json, rows, show.status_table)
-
-
-@app.command()
-def scores(
-    run: Annotated[str | None, typer.Option(help="only this run")] = None,
-    mode: Annotated[str | None, typer.Option(help="only this serving mode")] = None,
-    judge: Annotated[str | None, typer.Option(help="only this judge")] = None,
-    reported: Annotated[
-        bool, typer.Option("--reported", help="figures reported elsewhere, never measured here")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Rows of the score ledger, oldest first, and runs that collapsed; with --reported figures published elsewhere."""
-    from foundry_pipeline.lineage.ledger import read_scores
-
-    settings = load_settings()
-    if reported:
-        from foundry_pipeline.declarations import load
-
-        d = load(settings.root, settings.profile)
-        told = [r.model_dump(mode="json") for c in d.characters.values() for r in c.reported_scores]
-        told = [r for r in told if run in (None, r["run"])]
-        show.json_or(as_json, told, show.reported_table)
-        return
-    rows = read_scores(settings.ledger_url, run=run, mode=mode, judge=judge)
-    if mode is None and judge is None:  # what collapsed was neither served nor judged
-        rows += collapses.collapsed_rows(settings.ledger_url, run)
-    show.json_or(as_json, rows, collapses.scores_with_collapses)
-
-
-@app.command()
-def trace(
-    target: Annotated[str, typer.Argument(help="an asset, a score id, an input hash; with --forward a document")],
-    forward: Annotated[bool, typer.Option("--forward", help="list every score that a document touched")] = False,
-    pairs: Annotated[int, typer.Option(help="how many pairs to print (all of them in --json)")] = 5,
-    as_json: AsJson = False,
-) -> None:
-    """Which data produced which score: score → adapter → dataset → pairs → passages → documents, by hash."""
-    from foundry_pipeline.chain import scores as walk
-    from foundry_pipeline.chain.graph import load_chain
-
-    _, chain = load_chain(load_settings())
-    if forward:
-        show.json_or(as_json, walk.trace_forward(chain, target), show.forward_table)
-    else:
-        way = walk.trace(chain, target)
-        show.json_or(as_json, way.to_json(), lambda data: show.trace_tree(data, pairs))
 
 
 @app.command(name="eval")
@@ -164,6 +119,9 @@ def repair(
         show.line(text)
 
 
+ledger_scores.register(app)
+lineage_trace.register(app)
+replay.register(app)
 datasets.register(app)
 models.register(app)
 money.register(app)
@@ -180,7 +138,7 @@ def main() -> None:
     try:
         app()
     except FoundryError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(show.told(error), file=sys.stderr)
         raise SystemExit(1) from None
     except BrokenPipeError:
         raise SystemExit(141) from None

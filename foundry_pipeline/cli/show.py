@@ -10,7 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from rich.tree import Tree
+from rich.text import Text
+
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.plain import plain
 
 
 def console() -> Console:
@@ -22,10 +25,16 @@ def line(text: str) -> None:
     print(text, flush=True)
 
 
+def told(error: FoundryError) -> str:
+    """An error as it is printed: it may quote a name or a text, which a terminal must not obey."""
+    return "error: " + "\n".join(map(plain, str(error).split("\n")))
+
+
 def json_or(as_json: bool, data: Any, table: Callable[[Any], None]) -> None:
     """Print data as JSON, or through its table."""
     if as_json:
-        print(json.dumps(data, indent=1, ensure_ascii=False, sort_keys=False, default=str))
+        # ASCII alone: names and texts may hold characters that a terminal would obey.
+        print(json.dumps(data, indent=1, ensure_ascii=True, sort_keys=False, default=str))
     else:
         table(data)
 
@@ -68,14 +77,12 @@ def scores_table(rows: list[dict[str, Any]]) -> None:
     if not rows:
         line("the ledger holds no score yet; make madison builds and judges the first run")
         return
-    table = Table(title="measured scores", title_justify="left")
-    for head in ("score", "recorded", "run", "mode", "profile", "judge", "overall", "interval", "against base"):
-        table.add_column(head, no_wrap=True)
-    for head in ("critical", "nats/token", "dataset"):
-        table.add_column(head, no_wrap=True)
+    heads = ("score", "recorded", "run", "mode", "profile", "judge", "overall", "interval", "against base")
+    table = _table("measured scores", (*heads, "critical", "unscored", "nats/token", "dataset"))
     for r in rows:
         versus = "–" if r["paired_difference"] is None else f"{r['paired_difference']:+.2f}"
-        table.add_row(
+        _cells(
+            table,
             r["score_id"][:10],
             r["recorded_at"][:16],
             r["run"],
@@ -85,7 +92,8 @@ def scores_table(rows: list[dict[str, Any]]) -> None:
             _number(r["overall"]),
             f"{_number(r['overall_low'])} – {_number(r['overall_high'])}",
             versus,
-            str(r["critical_failures"]),
+            r["critical_failures"],
+            r["parse_failures"],
             _number(r["nats_per_token"], 3),
             f"{r['dataset']} {r['dataset_hash'][:8]}",
         )
@@ -94,21 +102,24 @@ def scores_table(rows: list[dict[str, Any]]) -> None:
 
 def reported_table(rows: list[dict[str, Any]]) -> None:
     """Figures published elsewhere, said to be so."""
-    table = Table(title="reported elsewhere, not measured here", title_justify="left")
-    for head in ("row", "run", "serving", "base", "dataset", "raw", "corrected", "date"):
-        table.add_column(head, no_wrap=True)
+    heads = ("row", "run", "serving", "base", "dataset", "raw", "corrected", "date")
+    table = _table("reported elsewhere, not measured here", heads)
     for r in rows:
-        table.add_row(
-            r["row"],
-            r["run"],
-            r["serving"],
-            r["base"],
-            r["dataset"],
-            _number(r["raw"]),
-            _number(r["corrected"]),
-            str(r["date"]),
-        )
+        told = (r["row"], r["run"], r["serving"], r["base"], r["dataset"])
+        _cells(table, *told, _number(r["raw"]), _number(r["corrected"]), r["date"])
     console().print(table)
+
+
+def _table(title: str, heads: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for head in heads:
+        table.add_column(head, no_wrap=True)
+    return table
+
+
+def _cells(table: Table, *cells: Any) -> None:
+    # A ledger may be shared: what stands in it is shown, never read as markup or obeyed by the terminal.
+    table.add_row(*(Text(plain(str(cell))) for cell in cells))
 
 
 def status_table(rows: list[dict[str, Any]]) -> None:
@@ -123,65 +134,6 @@ def status_table(rows: list[dict[str, Any]]) -> None:
             missing = f"collapsed at step {r['collapsed']['step']} ({r['collapsed']['rule']})"
         table.add_row(r["asset"], r["kind"], r["content"][:16] if r["built"] else missing)
     console().print(table)
-
-
-def forward_table(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="scores that this document touched", title_justify="left")
-    for head in ("score", "run", "mode", "judge", "overall", "pairs from it", "dataset"):
-        table.add_column(head, no_wrap=True)
-    for r in rows:
-        table.add_row(
-            r["score_id"][:10],
-            r["run"],
-            r["mode"],
-            r["judge"],
-            _number(r["overall"]),
-            str(r["pairs_touched"]),
-            r["dataset"],
-        )
-    console().print(table)
-
-
-def trace_tree(way: dict[str, Any], pairs: int) -> None:
-    """Score → artifacts → pairs → passages → documents."""
-    root = Tree(f"[bold]{escape(way['target'])}[/bold]")
-    scores = root.add("scores")
-    for s in way["scores"]:
-        scores.add(
-            f"{s['mode']}: {_number(s['overall'])} [{_number(s['overall_low'])}, {_number(s['overall_high'])}] "
-            f"by {s['judge']} ({s['score_id'][:12]})".replace("[", "\\[")
-        )
-    if not way["scores"]:
-        scores.add("none recorded for this build")
-    artifacts = root.add("artifacts")
-    for n in way["nodes"]:
-        stale = "" if n["current"] else "  (stale: not what the declarations call for now)"
-        note = f"  ({n['note']})" if n["note"] else ""
-        branch = artifacts.add(escape(f"{n['name']}  {n['content_hash']}{stale}{note}"))
-        if n["inputs"]:
-            branch.add(escape("from " + ", ".join(n["inputs"])))
-    listed = root.add(f"pairs: {len(way['pairs'])}")
-    for p in way["pairs"][:pairs]:
-        listed.add(
-            escape(
-                f"{p['pair_id']}  {p['prompt_id']} ({p['origin']}, rejected by {p['student']})"
-                f" ← {', '.join(x[:12] for x in p['passage_ids'])}"
-            )
-        )
-    if len(way["pairs"]) > pairs:
-        listed.add(f"… {len(way['pairs']) - pairs} more (--pairs N, or --json)")
-    by_document: dict[str, int] = {}
-    for p in way["passages"]:
-        by_document[p["document_id"]] = by_document.get(p["document_id"], 0) + 1
-    documents = root.add(f"passages: {len(way['passages'])}, from documents: {len(way['documents'])}")
-    for document in way["documents"]:
-        used = by_document.get(document["document_id"], 0)
-        documents.add(
-            escape(
-                f"{document['document_id']}  {document['raw_sha256']}  {document['date']}  {used} passages  {document['url']}"
-            )
-        )
-    console().print(root, soft_wrap=True)
 
 
 def doctor_table(found: dict[str, Any]) -> None:

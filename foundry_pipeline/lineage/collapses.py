@@ -14,36 +14,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-
 from foundry_pipeline.errors import DamagedArtifact
 from foundry_pipeline.lineage.hashing import digest
-from foundry_pipeline.lineage.ledger import METADATA, engine
+from foundry_pipeline.lineage.ledger import append_rows, read_rows
+from foundry_pipeline.lineage.ledger_tables import COLLAPSES
 from foundry_pipeline.lineage.store import Store, write_json
-
-COLLAPSES = sa.Table(
-    "collapses",
-    METADATA,
-    sa.Column("collapse_id", sa.String(64), primary_key=True),
-    sa.Column("recorded_at", sa.String(32), nullable=False),
-    sa.Column("run", sa.String, nullable=False),
-    sa.Column("profile", sa.String, nullable=False),
-    sa.Column("rule", sa.String, nullable=False),
-    sa.Column("step", sa.Integer, nullable=False),
-    sa.Column("steps", sa.Integer, nullable=False),
-    sa.Column("told", sa.String, nullable=False),
-    sa.Column("roll_backs", sa.Integer, nullable=False),
-    sa.Column("method", sa.String, nullable=False),
-    sa.Column("learning_rate", sa.Float, nullable=False),
-    sa.Column("lora_rank", sa.Integer, nullable=False),
-    sa.Column("dataset", sa.String, nullable=False),
-    sa.Column("dataset_hash", sa.String(64), nullable=False),
-    sa.Column("base_model", sa.String, nullable=False),
-    sa.Column("input_hash", sa.String(64), nullable=False),
-    sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("seconds", sa.Float, nullable=False),
-    sa.Column("code_version", sa.String, nullable=False),
-)
 
 
 def _folder(store: Store) -> Path:
@@ -92,19 +67,9 @@ def collapse_id(row: dict[str, Any]) -> str:
 def append_collapse(url: str, row: dict[str, Any]) -> bool:
     """Add a row (all columns but `collapse_id` and `recorded_at`), once; whether it was new."""
     now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    row = {"collapse_id": collapse_id(row), "recorded_at": now, **row}
-    with engine(url).begin() as connection:
-        known = sa.select(COLLAPSES.c.collapse_id).where(COLLAPSES.c.collapse_id == row["collapse_id"])
-        if connection.scalar(known) is not None:
-            return False
-        connection.execute(sa.insert(COLLAPSES), [row])
-    return True
+    return bool(append_rows(url, COLLAPSES, [{"collapse_id": collapse_id(row), "recorded_at": now, **row}]))
 
 
 def read_collapses(url: str, *, run: str | None = None) -> list[dict[str, Any]]:
     """Collapsed trainings in the order they were recorded."""
-    query = sa.select(COLLAPSES).order_by(COLLAPSES.c.recorded_at, COLLAPSES.c.run)
-    if run is not None:
-        query = query.where(COLLAPSES.c.run == run)
-    with engine(url).connect() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+    return sorted(read_rows(url, COLLAPSES, {"run": run}), key=lambda row: (row["recorded_at"], row["run"]))

@@ -1,92 +1,187 @@
 """The score ledger: one row for each score that was ever measured, append-only.
 
-A row carries the hashes that a trace starts from. Rows are keyed by what they are (evaluation inputs, serving mode), so
-recording the same evaluation twice adds nothing, and an evaluation whose recording was cut off is completed by the next.
+    append_scores(url, rows)                        → how many were new
+    read_scores(url, run="madison_r2", since="7d")  → rows as dicts, oldest first
+    find_score(url, "56cec1d5")                     → the one row whose id begins so
+
+A row carries the hashes that a trace starts from. Rows are keyed by what they are (evaluation inputs, run, serving mode),
+so recording the same evaluation twice adds nothing, and an evaluation whose recording was cut off is completed by the
+next. The same inputs judged to another content are another finding: it gets a row of its own beside the first.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import datetime as dt
+import math
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.hashing import digest
+from foundry_pipeline.lineage.ledger_database import reading, shown, writing
+from foundry_pipeline.lineage.ledger_tables import METADATA, SCORES
+from foundry_pipeline.plain import plain
 
-METADATA = sa.MetaData()
-SCORES = sa.Table(
-    "scores",
-    METADATA,
-    sa.Column("score_id", sa.String(64), primary_key=True),
-    sa.Column("recorded_at", sa.String(32), nullable=False),
-    sa.Column("run", sa.String, nullable=False),
-    sa.Column("mode", sa.String, nullable=False),
-    sa.Column("profile", sa.String, nullable=False),
-    sa.Column("judge", sa.String, nullable=False),
-    sa.Column("judge_version", sa.String, nullable=False),
-    sa.Column("suite_hash", sa.String(64), nullable=False),
-    sa.Column("dataset", sa.String, nullable=False),
-    sa.Column("dataset_hash", sa.String(64), nullable=False),
-    sa.Column("adapter_hash", sa.String(64), nullable=False),
-    sa.Column("artifact_hash", sa.String(64), nullable=False),
-    sa.Column("input_hash", sa.String(64), nullable=False),
-    sa.Column("base_model", sa.String, nullable=False),
-    sa.Column("base_revision", sa.String, nullable=False),
-    sa.Column("raw_overall", sa.Float),
-    sa.Column("raw_low", sa.Float),
-    sa.Column("raw_high", sa.Float),
-    sa.Column("overall", sa.Float),
-    sa.Column("overall_low", sa.Float),
-    sa.Column("overall_high", sa.Float),
-    sa.Column("paired_difference", sa.Float),
-    sa.Column("paired_low", sa.Float),
-    sa.Column("paired_high", sa.Float),
-    sa.Column("categories", sa.JSON, nullable=False),
-    sa.Column("difficulties", sa.JSON, nullable=False),
-    sa.Column("critical_failures", sa.Integer, nullable=False),
-    sa.Column("parse_failures", sa.Integer, nullable=False),
-    sa.Column("nats_per_token", sa.Float),
-    sa.Column("cost_usd", sa.Float, nullable=False),
-    sa.Column("seconds", sa.Float, nullable=False),
-    sa.Column("code_version", sa.String, nullable=False),
-)
+__all__ = ["METADATA", "SCORES", "append_rows", "append_scores", "find_score", "moment", "read_rows", "read_scores"]
+
+_AGO = re.compile(r"(\d{1,6})([mhdw])")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AT_ONCE = 500  # well under the variables that one statement may hold in either database
 
 
-def engine(url: str) -> sa.Engine:
-    """An engine with the table in place. SQLite waits for other writers instead of failing."""
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    made = sa.create_engine(url, connect_args={"timeout": 60} if url.startswith("sqlite") else {})
-    try:
-        METADATA.create_all(made)
-    except sa.exc.DBAPIError as error:
+def append_scores(url: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Append the rows that the ledger does not hold yet (by `score_id`); how many were added.
+
+    Columns that a row does not name are null. Raises FoundryError for a ledger that cannot be written and for a number
+    that is not finite.
+    """
+    return append_rows(url, SCORES, rows)
+
+
+def append_rows(url: str, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> int:
+    """`append_scores` for any table of the ledger; its first column is the key."""
+    if not rows:
+        return 0
+    made = [{c.name: _storable(row.get(c.name), c.name) for c in table.columns} for row in rows]
+    key = next(iter(table.primary_key.columns)).name
+    with writing(url) as connection:
+        known = _known(connection, table, key, [r[key] for r in made])
+        if table is SCORES:
+            made = [_beside(r, known) for r in made]
+            known |= _known(connection, table, key, [r[key] for r in made])
+        new = list({r[key]: r for r in made if r[key] not in known}.values())
+        if not new:
+            return 0
+        if connection.dialect.name == "postgresql":
+            from sqlalchemy.dialects.postgresql import insert
+
+            # Another process may have added a row since; in SQLite this one holds the lock.
+            statement = insert(table).on_conflict_do_nothing().returning(table.c[key])
+            return len(connection.execute(statement, new).all())
+        connection.execute(sa.insert(table), new)
+        return len(new)
+
+
+def _known(connection: sa.Connection, table: sa.Table, key: str, ids: Sequence[str]) -> dict[str, str]:
+    """Those of the ids that are there, each with the content it stands for ("" outside the scores)."""
+    content = table.c.artifact_hash if "artifact_hash" in table.c else sa.literal("")
+    found: dict[str, str] = {}
+    for at in range(0, len(ids), _AT_ONCE):
+        query = sa.select(table.c[key], content).where(table.c[key].in_(ids[at : at + _AT_ONCE]))
+        found |= {str(i): str(c) for i, c in connection.execute(query)}
+    return found
+
+
+def _beside(row: dict[str, Any], known: Mapping[str, str]) -> dict[str, Any]:
+    there = known.get(row["score_id"])
+    if there is None or there == row["artifact_hash"]:
+        return row
+    return {**row, "score_id": digest({"score": row["score_id"], "content": row["artifact_hash"]})}
+
+
+def _storable(value: Any, column: str) -> Any:
+    """A value that both databases keep and give back as it was; text that no database holds is written out."""
+    if isinstance(value, float) and not math.isfinite(value):
         raise FoundryError(
-            f"the score ledger cannot be opened ({error.orig})",
-            where=made.url.render_as_string(hide_password=True),
-            mend="put its backup in place, or move the damaged file aside: evaluations found again are recorded anew",
-        ) from error
-    return made
-
-
-def append_scores(url: str, rows: list[dict[str, Any]]) -> int:
-    """Append the rows that the ledger does not hold yet (by `score_id`); how many were added."""
-    with engine(url).begin() as connection:
-        known = set(
-            connection.scalars(sa.select(SCORES.c.score_id).where(SCORES.c.score_id.in_([r["score_id"] for r in rows])))
+            f"`{column}` is {value}, which is no score; nothing was recorded",
+            where="the score ledger",
+            mend="foundry doctor  # looks for damaged artifacts",
         )
-        new = [r for r in rows if r["score_id"] not in known]
-        if new:
-            connection.execute(sa.insert(SCORES), new)
-    return len(new)
+    if isinstance(value, str):
+        return value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_storable(str(k), column): _storable(v, column) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(v, column) for v in value]
+    return value
 
 
 def read_scores(
-    url: str, *, run: str | None = None, mode: str | None = None, judge: str | None = None
+    url: str,
+    *,
+    run: str | None = None,
+    mode: str | None = None,
+    judge: str | None = None,
+    suite: str | None = None,
+    dataset: str | None = None,
+    profile: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of the ledger in the order they were recorded, filtered."""
-    query = sa.select(SCORES).order_by(SCORES.c.recorded_at, SCORES.c.run, SCORES.c.mode)
-    for column, value in ((SCORES.c.run, run), (SCORES.c.mode, mode), (SCORES.c.judge, judge)):
-        if value is not None:
-            query = query.where(column == value)
-    with engine(url).connect() as connection:
-        return [dict(row) for row in connection.execute(query).mappings()]
+    """Rows of the ledger in the order they were recorded, filtered. Nothing is created or changed by reading.
+
+    `suite` is the beginning of a hash; `dataset` a name, or the beginning of a hash (8 characters or more); `judge` a
+    name or the beginning of a version; `since` and `until` what `moment` reads, the first included, the second not.
+    """
+    rows = read_rows(url, SCORES, {"run": run, "mode": mode, "profile": profile})
+    first, last = (moment(text) if text is not None else None for text in (since, until))
+    wanted = [
+        r
+        for r in rows
+        if (suite is None or r["suite_hash"].startswith(suite))
+        and (dataset is None or r["dataset"] == dataset or _hash_begins(r["dataset_hash"], dataset))
+        and (judge is None or r["judge"] == judge or _hash_begins(r["judge_version"], judge))
+        and (first is None or r["recorded_at"] >= first)
+        and (last is None or r["recorded_at"] < last)
+    ]
+    return sorted(wanted, key=lambda r: (r["recorded_at"], r["run"], r["mode"], r["score_id"]))
+
+
+def _hash_begins(value: str, text: str) -> bool:
+    return len(text) >= 8 and value.startswith(text)
+
+
+def read_rows(url: str, table: sa.Table, equal: Mapping[str, str | None]) -> list[dict[str, Any]]:
+    """Rows of a table of the ledger whose columns equal what is given (None: any); columns that came later are None."""
+    with reading(url) as connection:
+        if connection is None or not sa.inspect(connection).has_table(table.name):
+            return []
+        present = {c["name"] for c in sa.inspect(connection).get_columns(table.name)}
+        first = next(iter(table.columns)).name
+        if first not in present:
+            raise FoundryError(
+                f"the database has a table `{table.name}` that is not the ledger's",
+                where=shown(url),
+                mend="set FOUNDRY_LEDGER_URL to a database of its own",
+            )
+        query = sa.select(*(c for c in table.columns if c.name in present))
+        for name, value in equal.items():
+            if value is not None:
+                query = query.where(table.c[name] == _storable(value, name))
+        found = connection.execute(query).mappings().all()
+    return [{c.name: row.get(c.name) for c in table.columns} for row in found]
+
+
+def find_score(url: str, score: str) -> dict[str, Any] | None:
+    """The row whose id begins with `score`, or None. Raises FoundryError where several do."""
+    found = [r for r in read_rows(url, SCORES, {}) if score and r["score_id"].startswith(score)]
+    if len(found) > 1 and score not in {r["score_id"] for r in found}:
+        raise FoundryError(
+            f"`{plain(score, 80)}` is the beginning of {len(found)} scores",
+            where=shown(url),
+            mend=f"name one of: {', '.join(sorted(r['score_id'][:16] for r in found)[:8])}",
+        )
+    return next((r for r in found if r["score_id"] == score), found[0]) if found else None
+
+
+def moment(text: str) -> str:
+    """A date, a date with a time (UTC where no zone is given), or an age (`90m`, `12h`, `7d`, `2w`), as the ledger's text.
+
+    Raises FoundryError for anything else.
+    """
+    try:
+        if ago := _AGO.fullmatch(text.strip()):
+            when = dt.datetime.now(dt.UTC) - dt.timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        else:
+            when = dt.datetime.fromisoformat(text.strip())
+            when = when.replace(tzinfo=dt.UTC) if when.tzinfo is None else when.astimezone(dt.UTC)
+        return when.isoformat(timespec="seconds")
+    except (ValueError, OverflowError):
+        raise FoundryError(
+            f"`{plain(text, 80)}` is no moment in time",
+            where="--since, --until",
+            mend="give a date (2026-11-21), a time (2026-11-21T20:14), or an age (90m, 12h, 7d)",
+        ) from None

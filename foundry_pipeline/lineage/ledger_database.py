@@ -1,0 +1,148 @@
+"""Where the score ledger lies, by one URL: a SQLite file, or a PostgreSQL database that several machines share.
+
+sqlite:////srv/foundry/ledger.db
+postgresql://user:password@host/database      (postgres:// and postgresql+psycopg2:// are the same)
+
+with writing(url) as connection: …            one transaction, in the newest layout
+with reading(url) as connection: …            changes nothing; None where there is no ledger yet
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import sqlalchemy as sa
+
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.ledger_versions import found_version, migrate
+
+_SQLITE = "sqlite:///"
+_POSTGRES = ("postgresql+psycopg2", "postgresql", "postgres")
+_WAIT_SECONDS = 60.0
+
+
+def shown(url: str) -> str:
+    """The URL as it may be shown: without its password."""
+    if url.startswith(_SQLITE):
+        return url
+    try:
+        return sa.engine.make_url(url).render_as_string(hide_password=True)
+    except (sa.exc.ArgumentError, ValueError):
+        return "FOUNDRY_LEDGER_URL"
+
+
+def _sqlite_path(url: str) -> Path | None:
+    """The file of a SQLite URL: whatever follows the scheme, so that a `?` or `%` in a folder's name stays itself."""
+    return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) and url != _SQLITE else None
+
+
+def _sqlite(path: Path, *, write: bool) -> sa.Engine:
+    def connect() -> sqlite3.Connection:
+        # Not `mode=ro`: a reader has to roll a killed writer's half transaction back. `query_only` forbids the rest.
+        mode = "rwc" if write else "rw"
+        made = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode={mode}", uri=True, timeout=_WAIT_SECONDS, isolation_level=None
+        )
+        if not write:
+            made.execute("PRAGMA query_only=ON")
+        return made
+
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.NullPool)
+    # Its own transactions begin late: two that read before they write would then fail instead of waiting.
+    begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    engine.url = sa.engine.make_url("sqlite://").set(database=str(path))
+    return engine
+
+
+def _postgres(url: str) -> sa.Engine:
+    try:
+        parsed = sa.engine.make_url(url)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise FoundryError(
+            "FOUNDRY_LEDGER_URL is not a URL of a database",
+            mend="set it to sqlite:////path/ledger.db or postgresql://user:password@host/database, or unset it",
+        ) from error
+    if parsed.drivername not in _POSTGRES:
+        raise FoundryError(
+            f"the ledger cannot lie in a database of the kind `{parsed.drivername}`",
+            where="FOUNDRY_LEDGER_URL",
+            mend="set it to sqlite:////path/ledger.db or postgresql://user:password@host/database, or unset it",
+        )
+    try:
+        return sa.create_engine(
+            parsed.set(drivername="postgresql+psycopg2"),
+            poolclass=sa.pool.NullPool,
+            connect_args={"connect_timeout": 10},
+        )
+    except ModuleNotFoundError as error:
+        raise FoundryError(
+            "PostgreSQL is asked through a package that is not installed (psycopg2)",
+            where=shown(url),
+            mend="pip install -c constraints.txt -e '.[postgres]'",
+        ) from error
+
+
+@contextmanager
+def writing(url: str) -> Iterator[sa.Connection]:
+    """A connection within one transaction, the ledger made or migrated first. Waits for other writers.
+
+    Raises FoundryError for a ledger that cannot be opened, written or read, or that a later version has made.
+    """
+    path = _sqlite_path(url)
+    with _told(url):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        engine = _sqlite(path, write=True) if path is not None else _postgres(url)
+        with engine.begin() as connection:
+            migrate(connection)
+            yield connection
+
+
+@contextmanager
+def reading(url: str) -> Iterator[sa.Connection | None]:
+    """A connection that changes nothing, not even the layout of an old ledger; None where there is none yet.
+
+    Raises FoundryError as `writing` does.
+    """
+    path = _sqlite_path(url)
+    if path is not None and (not path.is_file() or path.stat().st_size == 0):
+        yield None
+        return
+    with _told(url):
+        engine = _sqlite(path, write=False) if path is not None else _postgres(url)
+        with engine.connect() as connection:
+            if path is None:
+                connection = connection.execution_options(postgresql_readonly=True)
+            found_version(connection)
+            yield connection
+
+
+@contextmanager
+def _told(url: str) -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.IntegrityError:
+        raise
+    except sa.exc.DBAPIError as error:
+        sqlite = url.startswith(_SQLITE)
+        said = " ".join(str(error.orig).split())
+        damaged = sqlite and isinstance(error.orig, sqlite3.DatabaseError)
+        unwritable = isinstance(error.orig, sqlite3.OperationalError)
+        if not sqlite:
+            mend = "see that the server runs and that FOUNDRY_LEDGER_URL names it; what was not recorded is recorded by the same command again"
+        elif damaged and not unwritable:
+            mend = "put its backup in place, or move the damaged file aside: evaluations found again are recorded anew"
+        else:
+            mend = "free disk space, or make the file and its folder writable, and run the same command again"
+        raise FoundryError(f"the score ledger cannot be used ({said})", where=shown(url), mend=mend) from error
+    except OSError as error:
+        raise FoundryError(
+            f"the score ledger cannot be used ({error.strerror or error})",
+            where=shown(url),
+            mend="make its folder writable, or set FOUNDRY_LEDGER_URL to another place",
+        ) from error
