@@ -1,28 +1,29 @@
-// A layered drawing of a directed graph, left to right (Sugiyama, Tagawa and Toda 1981).
+// A layered drawing of a directed graph, left to right or downwards (Sugiyama, Tagawa and Toda 1981).
 //
-//   layered([{id: "a", parents: [], width: 90}, {id: "b", parents: ["a"], width: 90}])
-//     → {boxes: Map {a → {x, y, width, height, rank}, …}, edges: [{from, to, path}], width, height}
+//   layered([{id: "a", parents: [], width: 90}, {id: "b", parents: ["a"], width: 90}], false)
+//     → {boxes: Map {a → {x, y, width, height, rank}, …}, edges: [{from, to, path}], width, height, down}
 //
 // Ranks by longest path; all edges that leave one node towards later ranks share one way through the ranks between, so a
 // node with a hundred readers draws one line there and not a hundred. Order by barycentres, places by isotonic regression:
 // equal input, equal drawing. Parents that are not among the nodes are left out.
 const HEIGHT = 30, NODE_GAP = 14, WAY_GAP = 6, RANK_GAP = 52;
 
-function layered(nodes) {
+function layered(nodes, down) {
   const byId = new Map(nodes.map(n => [n.id, n]));
   const parents = new Map(nodes.map(n => [n.id, n.parents.filter(p => byId.has(p))]));
   const children = new Map(nodes.map(n => [n.id, []]));
   for (const [id, from] of parents) for (const p of from) children.get(p).push(id);
   const rank = ranks(nodes, parents, children);
   const rows = [], left = new Map(), right = new Map();
-  const item = (id, r, width, height) => {
+  // `along` the direction of the ranks, `across` it; what is not a node but a way through a rank has no length.
+  const shape = new Map();
+  const item = (id, r, along, across) => {
     (rows[r] = rows[r] || []).push(id);
     left.set(id, []);
     right.set(id, []);
-    shape.set(id, { width, height });
+    shape.set(id, { along, across });
   };
-  const shape = new Map();
-  for (const n of nodes) item(n.id, rank.get(n.id), n.width, HEIGHT);
+  for (const n of nodes) item(n.id, rank.get(n.id), down ? HEIGHT : n.width, down ? n.width : HEIGHT);
   const link = (a, b) => { right.get(a).push(b); left.get(b).push(a); };
   const ways = new Map();
   for (const n of nodes) {
@@ -38,35 +39,33 @@ function layered(nodes) {
     for (const c of children.get(n.id)) link(way[rank.get(c) - start - 1], c);
   }
   order(rows, left, right);
-  const y = places(rows, left, right, shape);
-  const widths = rows.map(row => Math.max(...row.map(id => shape.get(id).width), 0));
-  const xs = [];
-  let x = 0;
-  for (const w of widths) { xs.push(x); x += w + RANK_GAP; }
-  const top = Math.min(...rows.flat().map(id => y.get(id) - shape.get(id).height / 2), 0);
-  const boxes = new Map(nodes.map(n => [n.id, {
-    x: xs[rank.get(n.id)], y: y.get(n.id) - top - HEIGHT / 2, width: n.width, height: HEIGHT, rank: rank.get(n.id),
-  }]));
+  const at = places(rows, left, right, shape);
+  const edge = (id, side) => at.get(id) + side * shape.get(id).across / 2;
+  const least = Math.min(0, ...rows.flat().map(id => edge(id, -1)));
+  const lengths = rows.map(row => Math.max(...row.map(id => shape.get(id).along)));
+  const starts = [];
+  let start = 0;
+  for (const length of lengths) { starts.push(start); start += length + RANK_GAP; }
+  const point = (along, across) => down ? [across, along] : [along, across];
+  const boxes = new Map(nodes.map(n => {
+    const [x, y] = point(starts[rank.get(n.id)], edge(n.id, -1) - least);
+    return [n.id, { x, y, width: n.width, height: HEIGHT, rank: rank.get(n.id) }];
+  }));
   const edges = [];
   for (const n of nodes) {
-    const start = rank.get(n.id), way = ways.get(n.id), box = boxes.get(n.id);
+    const first = rank.get(n.id), way = ways.get(n.id);
     for (const c of children.get(n.id)) {
-      const points = [[box.x + box.width, box.y + HEIGHT / 2]];
-      for (let r = start + 1; r < rank.get(c); r++) {
-        const at = y.get(way[r - start]) - top;
-        points.push([xs[r], at], [xs[r] + widths[r], at]);
+      const points = [[starts[first] + shape.get(n.id).along, at.get(n.id) - least]];
+      for (let r = first + 1; r < rank.get(c); r++) {
+        const across = at.get(way[r - first]) - least;
+        points.push([starts[r], across], [starts[r] + lengths[r], across]);
       }
-      const to = boxes.get(c);
-      points.push([to.x, to.y + HEIGHT / 2]);
-      edges.push({ from: n.id, to: c, path: curve(points) });
+      points.push([starts[rank.get(c)], at.get(c) - least]);
+      edges.push({ from: n.id, to: c, path: curve(points, point) });
     }
   }
-  const all = [...boxes.values()];
-  return {
-    boxes, edges,
-    width: Math.max(0, ...all.map(b => b.x + b.width)),
-    height: Math.max(0, ...rows.flat().map(id => y.get(id) - top + shape.get(id).height / 2)),
-  };
+  const size = point(Math.max(0, start - RANK_GAP), Math.max(0, ...rows.flat().map(id => edge(id, 1) - least)));
+  return { boxes, edges, width: size[0], height: size[1], down };
 }
 
 function ranks(nodes, parents, children) {
@@ -112,8 +111,8 @@ function order(rows, left, right) {
 function places(rows, left, right, shape) {
   const y = new Map();
   const between = (a, b) => {
-    const thin = shape.get(a).width === 0 || shape.get(b).width === 0;
-    return (shape.get(a).height + shape.get(b).height) / 2 + (thin ? WAY_GAP : NODE_GAP);
+    const thin = shape.get(a).along === 0 || shape.get(b).along === 0;
+    return (shape.get(a).across + shape.get(b).across) / 2 + (thin ? WAY_GAP : NODE_GAP);
   };
   for (const row of rows) {
     let at = 0;
@@ -152,13 +151,14 @@ function spread(row, wanted, between) {
   return out;
 }
 
-function curve(points) {
-  const p = v => Math.round(v * 10) / 10;
-  let d = `M${p(points[0][0])} ${p(points[0][1])}`;
+// `points` are [along, across]; `point` turns such a pair into [x, y].
+function curve(points, point) {
+  const p = (along, across) => point(along, across).map(v => Math.round(v * 10) / 10).join(" ");
+  let d = `M${p(...points[0])}`;
   for (let i = 1; i < points.length; i++) {
-    const [[ax, ay], [bx, by]] = [points[i - 1], points[i]];
-    const bend = Math.min(RANK_GAP, bx - ax) / 2;
-    d += ay === by ? `H${p(bx)}` : `C${p(ax + bend)} ${p(ay)} ${p(bx - bend)} ${p(by)} ${p(bx)} ${p(by)}`;
+    const [[a, ay], [b, by]] = [points[i - 1], points[i]];
+    const bend = Math.min(RANK_GAP, b - a) / 2;
+    d += ay === by ? `L${p(b, by)}` : `C${p(a + bend, ay)} ${p(b - bend, by)} ${p(b, by)}`;
   }
   return d;
 }

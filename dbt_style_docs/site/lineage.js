@@ -2,6 +2,7 @@
 
 const TEXT_WIDTH = 6.75; // pixels of a letter at 11.2 px, monospace
 const READABLE = 0.78; // the zoom below which names are no longer read with ease
+const OVERVIEW = 0.58; // the least zoom that the whole opens at, before anything is selected
 const HOPS = ["0", "1", "2", "3", "4", "all"];
 
 // The names within so many steps of one, by steps in the given direction.
@@ -23,14 +24,22 @@ function around(name, up, down) {
   return new Set([...reach(name, parentsOf, number(up)).keys(), ...reach(name, childrenOf, number(down)).keys()]);
 }
 
+// To the right where that can be read as wide as the window is, as lineage is mostly drawn; a long thin one downwards.
+function laidOut(nodes) {
+  const right = layered(nodes, false), room = (document.documentElement.clientWidth - (document.documentElement.clientWidth > 860 ? 380 : 40)) / READABLE;
+  if (right.width <= room || nodes.length > 60) return right;
+  const downwards = layered(nodes, true);
+  return downwards.width < right.width && downwards.width <= 1.4 * room ? downwards : right;
+}
+
 // href(name): where a click on a node leads. Returns the element; it scrolls to the focus once it is in the page.
 function drawing(names, focus, href, label) {
   const nodes = data.assets.filter(a => names.has(a.name)).map(a => ({
     id: a.name, parents: a.parents, width: Math.ceil(a.name.length * TEXT_WIDTH) + 34,
   }));
-  const plan = layered(nodes), pad = 16;
+  const plan = laidOut(nodes), pad = 16;
   const sheet = svg("svg", {
-    viewBox: `${-pad} ${-pad} ${plan.width + 2 * pad} ${plan.height + 2 * pad}`, role: "group", "aria-label": label, class: "graph",
+    viewBox: `${-pad} ${-pad} ${plan.width + 2 * pad} ${plan.height + 2 * pad}`, role: "group", "aria-label": label, class: "graph", "data-direction": plan.down ? "down" : "right",
   });
   const lines = plan.edges.map(e => ({ ...e, node: svg("path", { d: e.path, class: "edge" }) }));
   sheet.append(svg("g", {}, lines.map(l => l.node)));
@@ -70,12 +79,15 @@ function drawing(names, focus, href, label) {
   }
   const step = (id, key) => {
     const box = plan.boxes.get(id);
-    const near = list => list.filter(n => boxes.has(n)).sort((a, b) =>
-      Math.abs(plan.boxes.get(a).y - box.y) - Math.abs(plan.boxes.get(b).y - box.y) || (a < b ? -1 : 1))[0];
-    if (key === "ArrowLeft") return near(parentsOf(id));
-    if (key === "ArrowRight") return near(childrenOf(id));
-    const row = [...plan.boxes].filter(([, b]) => b.rank === box.rank).sort((a, b) => a[1].y - b[1].y).map(([n]) => n);
-    return row[row.indexOf(id) + (key === "ArrowDown" ? 1 : -1)];
+    const across = b => plan.down ? b.x + b.width / 2 : b.y;
+    const near = list => list.filter(n => boxes.has(n)).sort((a, b) => plan.boxes.get(b).rank * side - plan.boxes.get(a).rank * side
+      || Math.abs(across(plan.boxes.get(a)) - across(box)) - Math.abs(across(plan.boxes.get(b)) - across(box)) || (a < b ? -1 : 1))[0];
+    // To the nearest rank that has one: upstream the last, downstream the first.
+    const side = key === (plan.down ? "ArrowUp" : "ArrowLeft") ? 1 : -1;
+    if (side === 1) return near(parentsOf(id));
+    if (key === (plan.down ? "ArrowDown" : "ArrowRight")) return near(childrenOf(id));
+    const row = [...plan.boxes].filter(([, b]) => b.rank === box.rank).sort((a, b) => across(a[1]) - across(b[1])).map(([n]) => n);
+    return row[row.indexOf(id) + (key === (plan.down ? "ArrowRight" : "ArrowDown") ? 1 : -1)];
   };
   sheet.addEventListener("keydown", event => {
     const id = event.target.closest && event.target.closest("a.node") && event.target.closest("a.node").getAttribute("data-name");
@@ -104,8 +116,9 @@ function frame(sheet, plan, focus, pad) {
   const settle = () => {
     // Small enough to see much, large enough to be read.
     const wide = Math.min(1, (box.clientWidth - 4) / width);
-    box.style.height = `${Math.max(170, height * Math.max(wide, READABLE) + 20)}px`; // its greatest height is the style sheet's
-    set(Math.max(wide, READABLE));
+    const to = Math.max(wide, focus === null ? OVERVIEW : READABLE);
+    box.style.height = `${Math.max(170, height * to + 20)}px`; // its greatest height is the style sheet's
+    set(to);
     const at = focus !== null && plan.boxes.get(focus);
     box.scrollLeft = at ? (at.x + at.width / 2 + pad) * zoom - box.clientWidth / 2 : 0;
     box.scrollTop = ((at ? at.y + pad : height / 2)) * zoom - box.clientHeight / 2;

@@ -17,7 +17,7 @@ import yaml
 from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.docs.code import built_by
-from foundry_pipeline.docs.values import visible
+from foundry_pipeline.docs.values import all_visible, visible
 
 LONGEST = 12_000  # characters of one declared field that the page shows; the whole is in manifest.json
 LARGEST_FILE = 60_000  # bytes of a YAML file that the page shows as written
@@ -81,7 +81,7 @@ def page_data(manifest: Mapping[str, Any], catalog: Mapping[str, Any], chain: Ch
         for name, declared in manifest["assets"].items()
     ]
     files = sorted({path for a in manifest["assets"].values() for path in a.get("files", ())})
-    return {
+    data = {
         "profile": manifest["profile"],
         "groups": [
             {"name": name, "title": g["title"], "description": texts.add(g["description"]), "owners": g["owners"]}
@@ -92,8 +92,8 @@ def page_data(manifest: Mapping[str, Any], catalog: Mapping[str, Any], chain: Ch
         "functions": dict(sorted(functions.items())),
         "files": {path: texts.add(text) for path in files if (text := _written(d, path)) is not None},
         "assets": assets,
-        "texts": texts.all,
     }
+    return {**all_visible(data), "texts": texts.all}
 
 
 def _written(d: Declarations, path: str) -> str | None:
@@ -147,14 +147,13 @@ def _asset(
             for check, c in declared["checks"].items()
         ],
         "built": {k: v for k, v in built.items() if k not in ("checks", "tables", "facts", "why")},
-        "why": [visible(w) for w in built["why"]],
+        "why": built["why"],
         "rows": {t: x["rows"] for t, x in built.get("tables", {}).items()},
-        "facts": {k: visible(v) if isinstance(v, str) else v for k, v in built.get("facts", {}).items()},
+        "facts": built.get("facts", {}),
     }
 
 
 def _result(result: Mapping[str, Any] | None) -> list[Any] | None:
     if result is None:
         return None
-    said = [visible(result[k]) for k in ("description", "observed", "bound")]
-    return [result["outcome"], result["at"], result["on_latest"], result["told_by"], *said]
+    return [result[k] for k in ("outcome", "at", "on_latest", "told_by", "description", "observed", "bound")]

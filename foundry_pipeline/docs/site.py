@@ -54,13 +54,16 @@ def site_pages(
 def embedded(value: Any) -> str:
     """JSON that may stand inside a <script> element: nothing in it can end that element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c")
+    return _encodable(text).replace("<", "\\u003c")
 
 
 def _json(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)
-    # A lone surrogate has no bytes; its escape is the same text to every reader of JSON.
-    return text.encode("utf-8", "backslashreplace").decode() + "\n"
+    return _encodable(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)) + "\n"
+
+
+def _encodable(text: str) -> str:
+    """JSON whose lone surrogates, which have no bytes, are written as escapes: the same to every reader of it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _read(path: Path) -> str:

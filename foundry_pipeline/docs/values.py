@@ -32,3 +32,12 @@ def as_json(value: Any) -> Any:
 def visible(text: str) -> str:
     """`text` with control characters and marks that turn the direction of reading written out; line ends and tabs stay."""
     return _STEERING.sub(lambda m: f"\\u{ord(m[0]):04x}", text.replace("\r\n", "\n"))
+
+
+def all_visible(value: Any) -> Any:
+    """A value as `as_json` gives it, every text and key of it made visible."""
+    if isinstance(value, dict):
+        return {visible(k): all_visible(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [all_visible(v) for v in value]
+    return visible(value) if isinstance(value, str) else value
