@@ -8,6 +8,7 @@ code_page(module)       → 'code/foundry_pipeline.corpus.cleaning.html'
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from dataclasses import dataclass
 from functools import cache, partial
@@ -16,6 +17,8 @@ from pathlib import Path
 
 from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.errors import FoundryError
+
+_DOCSTRING = re.compile(r'(?:\s*#[^\n]*\n)*\s*[rR]?"""(.*?)"""', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,6 @@ def module_source(module: str) -> str:
 
 def module_summary(module: str) -> str:
     """The first paragraph of a module's docstring in one line; empty where it has none."""
-    import ast
-
-    text = ast.get_docstring(ast.parse(module_source(module))) or ""
-    return " ".join(text.split("\n\n")[0].split())
+    # Not by `ast`, which takes half a second for a hundred modules of which only the first lines are wanted.
+    found = _DOCSTRING.match(module_source(module))
+    return " ".join(found[1].split("\n\n")[0].split()) if found else ""

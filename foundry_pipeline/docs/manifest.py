@@ -4,12 +4,16 @@
     manifest["kinds"]["dataset"]["tables"]["pairs"]["columns"]["chosen"]
         → {'type': 'String', 'description': 'The answer that training prefers: …'}
 
+A large declared value stands under `values` and is referred to as `{"$ref": "#/values/<key>"}`.
+
 Built from the declarations, the chain and Dagster's resolved graph; it knows nothing of what has been built. Equal
 declarations and code give the same bytes. What nobody described is an error that names it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +27,24 @@ from foundry_pipeline.docs.values import as_json
 from foundry_pipeline.errors import DeclarationError
 
 SCHEMA = "foundry-manifest/1"
+SMALL = 1_000  # characters of JSON from which on a declared value is written once and referred to
+
+
+class Shared:
+    """Large declared values, each once: a suite that a hundred runs are judged by is not written a hundred times."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def add(self, value: Any) -> Any:
+        """The value itself where it is small; else `{"$ref": "#/values/<key>"}`, by which `values` has it."""
+        text = json.dumps(value, default=str)
+        if len(text) < SMALL:
+            return as_json(value)
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        if key not in self.values:
+            self.values[key] = as_json(value)
+        return {"$ref": f"#/values/{key}"}
 
 
 def build_manifest(
@@ -32,6 +54,8 @@ def build_manifest(
     groups = {chain.stages[n.name].kind: n.group for n in nodes if n.name in chain.stages}
     refuse_unsaid([*undescribed(described, dict(sorted(groups.items()))), *_unsaid(nodes)])
     modules = sorted({m for s in chain.stages.values() for m in (*modules_of(s), built_by(s).module)})
+    shared = Shared()
+    assets = {n.name: _asset(d, chain, n, shared) for n in nodes}
     return {
         "schema": SCHEMA,
         "profile": d.profile.profile,
@@ -41,7 +65,8 @@ def build_manifest(
         },
         "kinds": {kind: _kind(described, kind, group) for kind, group in sorted(groups.items())},
         "modules": {m: module_summary(m) for m in modules},
-        "assets": {n.name: _asset(d, chain, n) for n in nodes},
+        "assets": assets,
+        "values": dict(sorted(shared.values.items())),
     }
 
 
@@ -87,7 +112,7 @@ def _kind(described: Descriptions, kind: str, group: str) -> dict[str, Any]:
     }
 
 
-def _asset(d: Declarations, chain: Chain, node: AssetNode) -> dict[str, Any]:
+def _asset(d: Declarations, chain: Chain, node: AssetNode, shared: Shared) -> dict[str, Any]:
     base: dict[str, Any] = {
         "group": node.group,
         "kinds": list(node.kinds),
@@ -102,10 +127,10 @@ def _asset(d: Declarations, chain: Chain, node: AssetNode) -> dict[str, Any]:
         "checks": {c.name: {"description": c.description, "blocking": c.blocking} for c in node.checks},
     }
     stage = chain.stages.get(node.name)
-    return base if stage is None else {**base, **_declared(d, stage)}
+    return base if stage is None else {**base, **_declared(d, stage, shared)}
 
 
-def _declared(d: Declarations, stage: Stage) -> dict[str, Any]:
+def _declared(d: Declarations, stage: Stage, shared: Shared) -> dict[str, Any]:
     build, run = built_by(stage), run_of(d, stage)
     return {
         "kind": stage.kind,
@@ -113,7 +138,7 @@ def _declared(d: Declarations, stage: Stage) -> dict[str, Any]:
         "run": run,
         "own_description": own_description(d, stage),
         "files": declared_in(d, stage, run),
-        "declaration": as_json(stage.declaration),
+        "declaration": {k: shared.add(v) for k, v in stage.declaration.items()},
         "effective": as_json(stage.shown),
         "modules": list(modules_of(stage)),
         "built_by": {"module": build.module, "function": build.name, "line": build.line},

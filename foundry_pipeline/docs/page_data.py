@@ -39,16 +39,19 @@ class Texts:
 
 
 class _Fields:
-    """Declared values as YAML. What many assets share (a suite, a character) is written once."""
+    """Declared values as YAML; what the manifest refers to is written once."""
 
-    def __init__(self, texts: Texts) -> None:
-        self.texts = texts
-        self._known: dict[str, int] = {}
+    def __init__(self, texts: Texts, values: Mapping[str, Any]) -> None:
+        self.texts, self.values = texts, values
+        self._known: dict[tuple[str, str], int] = {}
 
     def add(self, name: str, value: Any) -> int:
-        key = f"{name}\0{value!r}"
+        refers = value.get("$ref") if isinstance(value, dict) else None
+        key = (name, refers.rsplit("/", 1)[-1] if isinstance(refers, str) else "")
+        if key[1] not in self.values:
+            return self.texts.add(shortened(as_yaml({name: value})))
         if key not in self._known:
-            self._known[key] = self.texts.add(shortened(as_yaml({name: value})))
+            self._known[key] = self.texts.add(shortened(as_yaml({name: self.values[key[1]]})))
         return self._known[key]
 
 
@@ -69,7 +72,7 @@ def shortened(text: str) -> str:
 def page_data(manifest: Mapping[str, Any], catalog: Mapping[str, Any], chain: Chain, d: Declarations) -> dict[str, Any]:
     """The values that `site.js` reads. Raises nothing of its own: both documents are whole by now."""
     texts = Texts()
-    fields = _Fields(texts)
+    fields = _Fields(texts, manifest["values"])
     modules = {name: i for i, name in enumerate(manifest["modules"])}
     functions = {}
     for name in manifest["assets"]:

@@ -57,8 +57,20 @@ def embedded(value: Any) -> str:
     return _encodable(text).replace("<", "\\u003c")
 
 
-def _json(value: Any) -> str:
-    return _encodable(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False)) + "\n"
+def _json(document: Mapping[str, Any]) -> str:
+    """A document with a line for each entry of its parts: quick to write, and a difference of two names what differs."""
+    parts = []
+    for name, value in document.items():
+        if isinstance(value, Mapping) and value:
+            entries = ",\n  ".join(f"{_compact(k)}: {_compact(v)}" for k, v in value.items())
+            parts.append(f"{_compact(name)}: {{\n  {entries}\n }}")
+        else:
+            parts.append(f"{_compact(name)}: {_compact(value)}")
+    return _encodable("{\n " + ",\n ".join(parts) + "\n}\n")
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _encodable(text: str) -> str:

@@ -196,6 +196,13 @@ def test_the_command_writes_the_site_and_refuses_what_nobody_described(copy: Pro
     site = copy.root / "site"
     manifest, catalog = (json.loads((site / f"{name}.json").read_text()) for name in ("manifest", "catalog"))
     assert manifest["assets"].keys() == catalog["assets"].keys()
+    refers = [
+        v["$ref"]
+        for v in manifest["assets"]["keeper_first_eval"]["declaration"].values()
+        if isinstance(v, dict) and "$ref" in v
+    ]
+    assert refers
+    assert all(r.removeprefix("#/values/") in manifest["values"] for r in refers)
     assert catalog["assets"]["keeper_passages"]["state"] == "built"
     described = manifest["assets"][V1]["description"]
     assert " ".join(repr(HOSTILE).split())[1:20] in described

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,10 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from foundry_pipeline.chain.graph import load_chain
+from foundry_pipeline.docs.code import module_source, module_summary, modules_of
 from foundry_pipeline.docs.page_data import LONGEST, Texts, as_yaml, shortened
 from foundry_pipeline.docs.site import embedded, write_site
 from foundry_pipeline.docs.values import as_json, visible
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.settings import Settings
+from tests.conftest import ROOT
 
 HOSTILE = st.sampled_from(["</script>", "<!--", "<script>", "]]>", "\u2028", "\u202e", "\x00", "`", "${x}", "\\"])
 TEXTS = st.lists(st.one_of(st.text(max_size=20), HOSTILE), max_size=6).map("".join)
@@ -103,3 +108,11 @@ def test_a_site_is_written_over_and_old_code_goes(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_written_is_told(full_disk: Path) -> None:
     with pytest.raises(FoundryError, match="cannot be written"):
         write_site(full_disk / "site", {"index.html": "x" * 4_000_000})
+
+
+def test_every_module_that_builds_something_says_what_it_is_about(tmp_path: Path) -> None:
+    _, chain = load_chain(Settings(ROOT, tmp_path / "store", "laptop"))
+    modules = {m for s in chain.stages.values() for m in modules_of(s)}
+    for module in sorted(modules):
+        told = ast.get_docstring(ast.parse(module_source(module))) or ""
+        assert module_summary(module) == " ".join(told.split("\n\n")[0].split()) != "", module
