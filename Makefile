@@ -65,3 +65,4 @@ bench: setup
 	python -m benchmarks.step_parity
 	python -m benchmarks.generation
 	python -m benchmarks.data
+	python -m benchmarks.docs
