@@ -24,8 +24,8 @@ def asset_nodes(definitions: dg.Definitions) -> list[AssetNode]:
     checks: dict[str, list[CheckNode]] = {}
     for check in graph.asset_check_keys:
         spec = graph.get_check_spec(check)
-        node = CheckNode(check.name, spec.description or "", bool(spec.blocking))
-        checks.setdefault(check.asset_key.to_user_string(), []).append(node)
+        declared = CheckNode(check.name, spec.description or "", bool(spec.blocking))
+        checks.setdefault(check.asset_key.to_user_string(), []).append(declared)
     out = []
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
@@ -174,7 +174,7 @@ def _result(
     target, on_latest = _target(record), None
     if last is not None and record.run_id == last.run_id:
         on_latest = True
-    elif last is not None and target in versions:
+    elif last is not None and target is not None and target in versions:
         on_latest = versions[target] == last.data_version
     told = dict(said.metadata) if said is not None else {}
     return CheckResult(

@@ -10,10 +10,12 @@ from __future__ import annotations
 import inspect
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.errors import FoundryError
@@ -38,8 +40,7 @@ def built_by(stage: Stage) -> Function:
 
 
 @cache
-def _function(build: object) -> Function:
-    assert callable(build)
+def _function(build: Callable[..., Any]) -> Function:
     lines, line = inspect.getsourcelines(build)
     return Function(build.__module__, build.__qualname__, line, textwrap.dedent("".join(lines)))
 

@@ -117,9 +117,9 @@ def write_site(folder: Path, pages: Mapping[str, str], *, again: str = "foundry 
     # Last, so that a site that could not be written whole is not taken for one.
     for path in sorted(pages, key=lambda p: (p == INDEX, p)):
         write_page(folder / path, pages[path], what="the documentation site", again=again)
-    for path in sorted((folder / "code").glob("*.html")):
-        if path.relative_to(folder).as_posix() not in pages:
-            path.unlink()
+    for old in sorted((folder / "code").glob("*.html")):
+        if old.relative_to(folder).as_posix() not in pages:
+            old.unlink()
     return folder / INDEX
 
 
