@@ -80,10 +80,12 @@ function drawing(names, focus, href, label) {
   const step = (id, key) => {
     const box = plan.boxes.get(id);
     const across = b => plan.down ? b.x + b.width / 2 : b.y;
-    const near = list => list.filter(n => boxes.has(n)).sort((a, b) => plan.boxes.get(b).rank * side - plan.boxes.get(a).rank * side
+    const onwards = n => Number(next(n).length > 0);
+    const near = list => list.filter(n => boxes.has(n)).sort((a, b) => onwards(b) - onwards(a)
+      || plan.boxes.get(b).rank * side - plan.boxes.get(a).rank * side
       || Math.abs(across(plan.boxes.get(a)) - across(box)) - Math.abs(across(plan.boxes.get(b)) - across(box)) || (a < b ? -1 : 1))[0];
-    // To the nearest rank that has one: upstream the last, downstream the first.
-    const side = key === (plan.down ? "ArrowUp" : "ArrowLeft") ? 1 : -1;
+    // To what leads further, and of that to the nearest rank: upstream the last, downstream the first.
+    const side = key === (plan.down ? "ArrowUp" : "ArrowLeft") ? 1 : -1, next = side === 1 ? parentsOf : childrenOf;
     if (side === 1) return near(parentsOf(id));
     if (key === (plan.down ? "ArrowDown" : "ArrowRight")) return near(childrenOf(id));
     const row = [...plan.boxes].filter(([, b]) => b.rank === box.rank).sort((a, b) => across(a[1]) - across(b[1])).map(([n]) => n);

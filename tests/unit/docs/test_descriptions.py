@@ -14,6 +14,7 @@ from foundry_pipeline.defs.assets import GROUPS
 from foundry_pipeline.docs.descriptions import load_descriptions, run_of, undescribed
 from foundry_pipeline.errors import DeclarationError
 from foundry_pipeline.evaluation.controls import TABLE_SCHEMA
+from foundry_pipeline.evaluation.scoring import SCORES_SCHEMA
 from foundry_pipeline.evaluation.serving_matrix import MATRIX
 from foundry_pipeline.export.parity import TENSORS
 from foundry_pipeline.pairs import introspection
@@ -37,6 +38,7 @@ WRITTEN = {
     ("filtered_pairs", "dropped"): DROPPED,
     ("dataset", "pairs"): PAIRS,
     ("parity", "tensors"): TENSORS,
+    ("eval", "scores"): SCORES_SCHEMA,
     ("eval", "controls"): TABLE_SCHEMA,
     ("serving_matrix", "matrix"): MATRIX,
 }
