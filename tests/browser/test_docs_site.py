@@ -150,7 +150,7 @@ def test_the_search_finds_a_column_and_leads_to_it(desk: Visit) -> None:
     first = page.locator("#found [role=option]").first
     assert "column" in first.inner_text()
     page.keyboard.press("Enter")
-    page.wait_for_url("**/#/column/voice_contrast")
+    page.wait_for_url("**#/column/voice_contrast")
     assert page.locator("h1").inner_text() == "voice_contrast"
     assert "dataset.pairs" in page.locator("main table").inner_text()
     assert "minus" in page.locator("main table").inner_text()
@@ -177,7 +177,7 @@ def test_the_graph_is_walked_by_keys_from_the_score_to_the_sources(desk: Visit) 
     assert way[-1] == "madison_sources"
     assert {"madison_r2_responses", "madison_r2_adapter", "madison_dataset_v6", "madison_passages"} <= set(way)
     page.keyboard.press("Enter")
-    page.wait_for_url("**/#/graph/madison_sources**")
+    page.wait_for_url("**#/graph/madison_sources**")
     assert page.locator(".panel h2").inner_text() == "madison_sources"
     page.locator(".panel h2 a").click()
     assert page.locator("h1").inner_text() == "madison_sources"
@@ -187,7 +187,7 @@ def test_the_graph_is_walked_by_clicks_too(desk: Visit) -> None:
     page = desk.to("#/asset/madison_r2_eval")
     for name in ("madison_r2_responses", "madison_r2_adapter", "madison_dataset_v6", "madison_filtered_pairs"):
         page.locator(f"#lineage svg [data-name={name}]").click()
-        page.wait_for_url(f"**/#/asset/{name}")
+        page.wait_for_url(f"**#/asset/{name}")
         assert page.locator("h1").inner_text() == name
     page.locator("#lineage .two a", has_text="madison_dataset_v6").click()
     assert page.locator("h1").inner_text() == "madison_dataset_v6"
