@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup madison ladder test lint ui report bench clean-venv help
+.PHONY: setup madison ladder test lint ui docs report bench clean-venv help
 
 help:
 	@echo "make madison   environment, whole chain (trains v3b and R2), score table, report"
 	@echo "make ladder    trains and judges all declared runs, prints measured beside reported"
 	@echo "make test      environment, lint, types, every test"
 	@echo "make ui        the Dagster UI on http://127.0.0.1:3000"
+	@echo "make docs      manifest.json, catalog.json and the documentation site, into .foundry/docs/"
 	@echo "make bench     measurements, into benchmarks/results/"
 
 setup: $(VENV)/.ready
@@ -52,6 +53,9 @@ lint: setup
 ui: setup
 	dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
+docs: setup
+	foundry docs
+
 report: setup
 	foundry report madison_r2
 
@@ -62,3 +66,4 @@ bench: setup
 	python -m benchmarks.generation
 	python -m benchmarks.data
 	python -m benchmarks.trace
+	python -m benchmarks.docs

@@ -1,4 +1,4 @@
-"""Pictures for the README, from what is really there: the report of a run, and the lineage graph in the Dagster UI.
+"""Pictures for the README, from what is really there: the report of a run, the lineage in the Dagster UI, the docs site.
 
 python scripts/pictures.py madison_r2      # after `make madison`; needs Chromium
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from foundry_pipeline.cli.docs import write_docs
 from foundry_pipeline.settings import load_settings
 
 FLAGS = [
@@ -69,6 +70,10 @@ def main(run: str) -> None:
             page.goto(f"http://127.0.0.1:{port}/assets/{run}_eval?view=lineage&lineageScope=upstream&lineageDepth=12")
             page.wait_for_timeout(12_000)
             page.screenshot(path=out / "lineage.png")
+            index, _, _ = write_docs()
+            page = browser.new_page(viewport={"width": 1280, "height": 1150})
+            page.goto(f"{index.as_uri()}#/graph/{run}_eval")
+            page.screenshot(path=out / "docs.png")
             browser.close()
     finally:
         server.terminate()

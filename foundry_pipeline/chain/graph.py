@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from foundry_pipeline.chain.data_stages import data_stages
 from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.chain.evaluation_stages import eval_stage
@@ -45,9 +47,20 @@ def same_here(d: Declarations, run: Run) -> list[str]:
 
     With one stand-in for every base, two runs that differ only in their base are one and the same training.
     """
+    return [name for name in alike(d).get(run.run, ()) if name != run.run]
 
-    def key(r: Run) -> str:
-        told_apart = r.model_dump(mode="json", exclude={"run", "description", "base", "reported"})
-        return digest({**told_apart, "model": d.base_model(r.base)})
 
-    return sorted(o.run for o in d.runs.values() if o.run != run.run and key(o) == key(run))
+def alike(d: Declarations) -> dict[str, list[str]]:
+    """Run → the runs, itself among them, that this profile takes for one; sorted."""
+    # One comparison of all for each set of declarations: asked for every asset of every run, it would grow with their square.
+    if _ALIKE.get("of") is not d:
+        groups: dict[str, list[str]] = {}
+        for r in d.runs.values():
+            told_apart = r.model_dump(mode="json", exclude={"run", "description", "base", "reported"})
+            groups.setdefault(digest({**told_apart, "model": d.base_model(r.base)}), []).append(r.run)
+        _ALIKE.update(of=d, runs={name: sorted(names) for names in groups.values() for name in names})
+    found: dict[str, list[str]] = _ALIKE["runs"]
+    return found
+
+
+_ALIKE: dict[str, Any] = {}

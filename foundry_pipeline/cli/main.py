@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from foundry_pipeline.cli import collapses, datasets, ladder, models, money, pairs, plan, replay, serving, show, sources
+from foundry_pipeline.cli import (
+    collapses,
+    datasets,
+    docs,
+    ladder,
+    models,
+    money,
+    pairs,
+    plan,
+    replay,
+    serving,
+    show,
+    sources,
+)
 from foundry_pipeline.cli import scores as ledger_scores
 from foundry_pipeline.cli import trace as lineage_trace
 from foundry_pipeline.errors import FoundryError
@@ -129,6 +142,7 @@ serving.register(app)
 collapses.register(app)
 plan.register(app)
 ladder.register(app)
+docs.register(app)
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")
 

@@ -17,10 +17,11 @@ from foundry_pipeline.chain.stage import Kind, Stage
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.defs.automation import condition
 from foundry_pipeline.defs.collapse import collapsed, guard_specs, held
-from foundry_pipeline.defs.metadata import declared_metadata, describe
+from foundry_pipeline.defs.metadata import declared_columns, declared_metadata, describe
 from foundry_pipeline.defs.runner import pipes_runner
 from foundry_pipeline.defs.sources import ask_sources, source_checks
-from foundry_pipeline.errors import Collapsed, DeclarationError
+from foundry_pipeline.docs.descriptions import Descriptions
+from foundry_pipeline.errors import Collapsed
 
 GROUPS: dict[Kind, str] = {
     "sources": "sources",
@@ -63,29 +64,22 @@ Event = dg.MaterializeResult | dg.AssetCheckResult
 POOLS: dict[Kind, str] = {"adapter": "trainer"}
 
 
-def chain_assets(d: Declarations, chain: Chain, blocks: dict[str, str]) -> list[dg.AssetsDefinition]:
+def chain_assets(d: Declarations, chain: Chain, described: Descriptions) -> list[dg.AssetsDefinition]:
     """Every stage of the chain as an asset."""
-    return [stage_asset(d, chain, stage, blocks) for stage in chain.stages.values()]
+    return [stage_asset(d, chain, stage, described) for stage in chain.stages.values()]
 
 
-def stage_asset(d: Declarations, chain: Chain, stage: Stage, blocks: dict[str, str]) -> dg.AssetsDefinition:
-    if stage.kind not in blocks:
-        raise DeclarationError(
-            f"no docs block describes assets of the kind `{stage.kind}`",
-            where="dbt_style_docs/assets.md",
-            mend=f"add a block `{{% docs {stage.kind} %}}` to it",
-        )
-    owners = d.characters[stage.character].character.owners if stage.character else ("team:foundry",)
+def stage_asset(d: Declarations, chain: Chain, stage: Stage, described: Descriptions) -> dg.AssetsDefinition:
 
     @dg.asset(
         name=stage.name,
         deps=[dg.AssetKey(i) for i in stage.inputs],
         group_name=GROUPS[stage.kind],
         kinds=KINDS[stage.kind],
-        owners=list(owners),
-        description=blocks[stage.kind],
+        owners=list(described.owners(d, stage, GROUPS[stage.kind])),
+        description=described.asset(d, stage),
         code_version=chain.code_version(stage),
-        metadata=declared_metadata(d, stage),
+        metadata={**declared_metadata(d, stage), **declared_columns(stage.kind, described)},
         tags={"character": stage.character} if stage.character else {},
         automation_condition=condition(stage.kind),
         pool=POOLS.get(stage.kind),
@@ -110,7 +104,7 @@ def stage_asset(d: Declarations, chain: Chain, stage: Stage, blocks: dict[str, s
         extra = after(d, chain, done)
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(done.artifact.content_hash),
-            metadata={**describe(done, d.root), **extra},
+            metadata={**describe(done, described), **extra},
             check_results=[*checked, *held(stage, done)],
         )
 

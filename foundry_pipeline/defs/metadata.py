@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -16,7 +15,7 @@ from foundry_pipeline.chain.parity_stages import measured
 from foundry_pipeline.chain.serving_stages import matrix_rows
 from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.declarations import Declarations
-from foundry_pipeline.docs.blocks import load_blocks
+from foundry_pipeline.docs.descriptions import Descriptions
 from foundry_pipeline.pairs.voice_targeted import as_table
 from foundry_pipeline.reports.inline import line_plot
 from foundry_pipeline.reports.serving import DELTA_HEAD, as_markdown, delta_rows, matrix_markdown
@@ -55,7 +54,7 @@ def declared_metadata(d: Declarations, stage: Stage) -> dict[str, Any]:
     return out
 
 
-def describe(done: Materialized, root: Path) -> dict[str, Any]:
+def describe(done: Materialized, described: Descriptions) -> dict[str, Any]:
     """Metadata of a materialization, read from the artifact itself."""
     payload = done.artifact.payload
     out: dict[str, Any] = {
@@ -72,7 +71,7 @@ def describe(done: Materialized, root: Path) -> dict[str, Any]:
         out[f"{path.stem}: rows"] = frame.height
         if path == main:
             out["dagster/row_count"] = frame.height
-            out["dagster/column_schema"] = column_schema(frame, str(root))
+            out["dagster/column_schema"] = column_schema(done.stage.kind, path.stem, frame.schema, described)
         for column in SHARES:
             if column in frame.columns and frame.height and column != "document_id":
                 out[f"{path.stem}: by {column}"] = dg.MetadataValue.md(_shares(frame, column))
@@ -106,17 +105,23 @@ def describe(done: Materialized, root: Path) -> dict[str, Any]:
 MAIN_FRAMES = {"documents", "passages", "responses", "pairs", "scores", "tensors", "matrix"}
 
 
-@cache
-def _column_blocks(root: str) -> dict[str, str]:
-    return load_blocks(Path(root), "columns")
-
-
-def column_schema(frame: pl.DataFrame, root: str) -> dg.TableSchema:
+def column_schema(kind: str, table: str, schema: Mapping[str, Any], described: Descriptions) -> dg.TableSchema:
     """Columns with their types and the description of their docs block."""
-    blocks = _column_blocks(root)
     return dg.TableSchema(
-        [dg.TableColumn(name, str(kind), description=blocks.get(name)) for name, kind in frame.schema.items()]
+        [
+            dg.TableColumn(name, str(dtype), description=described.column(kind, table, name))
+            for name, dtype in schema.items()
+        ]
     )
+
+
+def declared_columns(kind: str, described: Descriptions) -> dict[str, Any]:
+    """Metadata of the definition: the columns of the tables that assets of this kind hold, built or not."""
+    tables = described.tables.get(kind, {})
+    schemas = {name: column_schema(kind, name, table.columns, described) for name, table in tables.items()}
+    main = next((name for name in schemas if name in MAIN_FRAMES), None)
+    out: dict[str, Any] = {f"columns of {n}": dg.MetadataValue.table_schema(s) for n, s in schemas.items() if n != main}
+    return out if main is None else {"dagster/column_schema": schemas[main], **out}
 
 
 def _shares(frame: pl.DataFrame, column: str) -> str:

@@ -29,6 +29,23 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}; install it to run the browser tests"),
 ]
 PHONE, DESK = (390, 844), (1280, 900)
+# Pieces of text whose contrast with their ground is below 4.5 to 1.
+FAINT = """() => {
+  const rgb = s => { const m = s.match(/[\\d.]+/g).map(Number); return m.length > 3 && m[3] === 0 ? null : m; };
+  const light = c => { const [r, g, b] = c.slice(0, 3).map(v => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; });
+    return .2126 * r + .7152 * g + .0722 * b; };
+  const ground = e => { for (let n = e; n; n = n.parentElement) { const c = rgb(getComputedStyle(n).backgroundColor); if (c) return c; } return [255, 255, 255]; };
+  const out = [];
+  for (const e of document.querySelectorAll('body *')) {
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) || e.tagName === 'title') continue;
+    const style = getComputedStyle(e);
+    const ink = rgb(e.namespaceURI.endsWith('svg') ? style.fill : style.color);
+    const [a, b] = [light(ink), light(ground(e))];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < 4.5) out.push(ratio.toFixed(2) + ' ' + e.className + ' ' + e.textContent.trim().slice(0, 40));
+  }
+  return [...new Set(out)].slice(0, 10);
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -149,24 +166,7 @@ def test_the_table_can_be_read(opened: Opened) -> None:
 def test_text_stands_out_from_its_ground(browser: Browser, report: Path, scheme: str) -> None:
     """Contrast of 4.5 to 1 or more (WCAG 2.2, AA) for every piece of text, in both colour schemes."""
     made = Opened(browser, report, DESK, scheme)
-    faint = made.page.evaluate(
-        """() => {
-          const rgb = s => { const m = s.match(/[\\d.]+/g).map(Number); return m.length > 3 && m[3] === 0 ? null : m; };
-          const light = c => { const [r, g, b] = c.slice(0, 3).map(v => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; });
-            return .2126 * r + .7152 * g + .0722 * b; };
-          const ground = e => { for (let n = e; n; n = n.parentElement) { const c = rgb(getComputedStyle(n).backgroundColor); if (c) return c; } return [255, 255, 255]; };
-          const out = [];
-          for (const e of document.querySelectorAll('body *')) {
-            if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) || e.tagName === 'title') continue;
-            const style = getComputedStyle(e);
-            const ink = rgb(e.namespaceURI.endsWith('svg') ? style.fill : style.color);
-            const [a, b] = [light(ink), light(ground(e))];
-            const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-            if (ratio < 4.5) out.push(ratio.toFixed(2) + ' ' + e.className + ' ' + e.textContent.trim().slice(0, 40));
-          }
-          return [...new Set(out)].slice(0, 10);
-        }"""
-    )
+    faint = made.page.evaluate(FAINT)
     made.context.close()
     assert faint == []
 

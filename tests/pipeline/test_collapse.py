@@ -18,7 +18,7 @@ from foundry_pipeline.chain.graph import load_chain
 from foundry_pipeline.chain.stage import BuildContext, Built
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.defs.assets import stage_asset
-from foundry_pipeline.docs.blocks import load_blocks
+from foundry_pipeline.docs.descriptions import load_descriptions
 from foundry_pipeline.launch import write_json
 from foundry_pipeline.settings import load_settings
 from foundry_pipeline.training.watch import error_of
@@ -61,7 +61,7 @@ def test_it_fails_with_its_reason_and_is_shown_as_collapsed(
     project: Project, chain: tuple[Declarations, Chain], instance: dg.DagsterInstance
 ) -> None:
     d, graph = chain
-    blocks = load_blocks(project.root, "assets")
+    blocks = load_descriptions(project.root)
     assets = [stage_asset(d, graph, graph.stages[name], blocks) for name in (ADAPTER, MERGED)]
     resources = {"pipes": dg.PipesSubprocessClient()}
     for _ in range(2):  # the second time it is known

@@ -83,10 +83,10 @@ def materialize(exported: Exported, instance: dg.DagsterInstance) -> dg.ExecuteI
     """GGUF files, their checks, and the answers, in one run."""
     from foundry_pipeline.defs.assets import stage_asset
     from foundry_pipeline.defs.parity_checks import parity_checks
-    from foundry_pipeline.docs.blocks import load_blocks
+    from foundry_pipeline.docs.descriptions import load_descriptions
 
     d, chain = exported.chain()
-    blocks = load_blocks(exported.settings.root, "assets")
+    blocks = load_descriptions(exported.settings.root)
     assets = [stage_asset(d, chain, chain.stages[name], blocks) for name in (GGUF, RESPONSES)]
     return dg.materialize(
         [*assets, parity_checks(d, chain, chain.stages[GGUF])],
