@@ -7,7 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from foundry_pipeline.cli import collapses, datasets, ladder, models, money, pairs, plan, serving, show, sources
+from foundry_pipeline.cli import (
+    collapses,
+    compare_runs,
+    datasets,
+    figures,
+    ladder,
+    models,
+    money,
+    pairs,
+    plan,
+    serving,
+    show,
+    sources,
+)
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.settings import load_settings
 
@@ -171,6 +184,8 @@ serving.register(app)
 collapses.register(app)
 plan.register(app)
 ladder.register(app)
+compare_runs.register(app)
+figures.register(app)
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")
 

@@ -21,6 +21,7 @@ from foundry_pipeline.declarations import generation as g
 from foundry_pipeline.declarations import sources as s
 from foundry_pipeline.declarations.common import CATEGORIES
 from foundry_pipeline.declarations.remote import PriceTable
+from foundry_pipeline.declarations.reported import ReportedFigures
 from foundry_pipeline.errors import DeclarationError
 
 M = TypeVar("M", bound=BaseModel)
@@ -56,6 +57,7 @@ class Declarations:
     runs: dict[str, a.Run]
     evaluations: dict[str, a.Evaluation]
     files: dict[str, Path]
+    figures: tuple[ReportedFigures, ...] = ()
 
     def base_model(self, base: str) -> str:
         """Name of the model that stands behind a declared base in this profile."""
@@ -281,6 +283,7 @@ def load(root: Path, profile: str = "laptop") -> Declarations:
     chosen = _parse(a.Profile, profile_path, faults)
     if (prices := root / "assets" / "prices.yaml").is_file():
         _parse(PriceTable, prices, faults)
+    figures = [_parse(ReportedFigures, path, faults) for path in sorted((root / "sources" / "reported").glob("*.yaml"))]
     characters: dict[str, CharacterFiles] = {}
     for folder in sorted(p for p in (root / "sources").iterdir() if (p / "character.yaml").is_file()):
         found = _load_character(folder, faults)
@@ -291,7 +294,9 @@ def load(root: Path, profile: str = "laptop") -> Declarations:
     evaluations = _named(a.Evaluation, root / "assets" / "evals", "evaluation", faults, files)
     faults.stop()
     assert chosen is not None  # faults.stop() has raised otherwise
-    declarations = Declarations(root, chosen, characters, datasets, runs, evaluations, files)
+    declarations = Declarations(
+        root, chosen, characters, datasets, runs, evaluations, files, tuple(f for f in figures if f is not None)
+    )
     _cross_check(declarations, profile_path, faults)
     faults.stop()
     return declarations
