@@ -67,6 +67,17 @@ def find_side(d: Declarations, chain: Chain, target: str) -> Side:
     return _side(d, chain, target, run, mode, find_record(chain, f"{run}_eval"))
 
 
+def find_modes(d: Declarations, chain: Chain, target: str) -> list[Side]:
+    """Every serving mode of a run that was judged, or the one that `run:mode` names. Raises as `find_side` does."""
+    first = find_side(d, chain, target)
+    if ":" in target or target not in d.runs:
+        return [first]
+    record = find_record(chain, f"{target}_eval")
+    artifact = chain.store.open(record.content_hash, name=f"{target}_eval")
+    modes = json.loads((artifact.payload / "summary.json").read_text(encoding="utf-8"))["modes"]
+    return [_side(d, chain, f"{target}:{mode}", target, mode, record) for mode in modes]
+
+
 def _side(d: Declarations, chain: Chain, target: str, run: str, mode: str, record: Record) -> Side:
     artifact = chain.store.open(record.content_hash, name=f"{run}_eval")
     summary = json.loads((artifact.payload / "summary.json").read_text(encoding="utf-8"))

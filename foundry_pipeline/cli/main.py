@@ -11,12 +11,14 @@ from foundry_pipeline.cli import (
     collapses,
     compare_runs,
     datasets,
+    diversity,
     figures,
     ladder,
     models,
     money,
     pairs,
     plan,
+    probes,
     serving,
     show,
     sources,
@@ -186,6 +188,8 @@ plan.register(app)
 ladder.register(app)
 compare_runs.register(app)
 figures.register(app)
+probes.register(app)
+diversity.register(app)
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")
 

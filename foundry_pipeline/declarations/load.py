@@ -20,6 +20,7 @@ from foundry_pipeline.declarations import assets as a
 from foundry_pipeline.declarations import generation as g
 from foundry_pipeline.declarations import sources as s
 from foundry_pipeline.declarations.common import CATEGORIES
+from foundry_pipeline.declarations.probes import ProbeSet
 from foundry_pipeline.declarations.remote import PriceTable
 from foundry_pipeline.declarations.reported import ReportedFigures
 from foundry_pipeline.errors import DeclarationError
@@ -40,6 +41,7 @@ class CharacterFiles:
     controls: s.ControlSet
     reported: tuple[s.Reported, ...]
     introspection: g.Introspection | None = None
+    probes: ProbeSet | None = None
 
     @property
     def reported_scores(self) -> tuple[s.ReportedScore, ...]:
@@ -227,6 +229,7 @@ def _load_character(folder: Path, faults: _Faults) -> CharacterFiles | None:
         controls=controls,
         reported=tuple(r for r in reported if r is not None),
         introspection=introspection,
+        probes=_parse(ProbeSet, probes_path, faults) if (probes_path := folder / "probes.yaml").is_file() else None,
     )
 
 
@@ -359,6 +362,11 @@ def _cross_check(d: Declarations, profile_path: Path, faults: _Faults) -> None:
                     )
         if run.modes is not None and "base" not in run.modes:
             faults.add(path, "modes", "must hold `base`: every other mode is compared with it")
+    told = {figure.figure for document in d.figures for figure in document.figures}
+    for files in d.characters.values():
+        for probe in files.probes.probes if files.probes else ():
+            if probe.reported is not None and probe.reported not in told:
+                faults.add(files.folder / "probes.yaml", f"probes.{probe.id}.reported", _choice(probe.reported, told))
     for name, evaluation in d.evaluations.items():
         _own(d, d.files[name], name, evaluation.character, faults)
         if "base" not in evaluation.modes:

@@ -1,12 +1,14 @@
 """Two score tables of one suite by one judge, set against each other prompt by prompt.
 
     compare_scores(adapter_rows, base_rows)["overall"]
-    → {"a": 6.16, "b": 3.01, "difference": 3.15, "low": 2.8, "high": 3.54, "n": 36, "p": 0.0002, "g": 2.67, …,
-       "detectable": 0.6, "verdict": "better"}
+    → {"a": 6.16, "b": 3.01, "difference": 3.15, "low": 2.8, "high": 3.54, "n": 36, "p": 0.0002, "g": 2.47, …,
+       "detectable": 0.65, "verdict": "better"}
 
 `a` and `b` are rows of `scores.parquet` (columns of SCORES_SCHEMA that are read here: prompt_id, category, overall and
 the components), one serving mode each, with any number of answers a prompt. Categories and components are families of
-questions asked at once: their p values are corrected (Holm) within each family before a verdict is given. A category is
+questions asked at once: their p values are corrected (Holm) within each family before a verdict is given. With six
+categories at once, one of eight prompts or fewer cannot be claimed by an exact test, however great the difference (the
+smallest p there is, 2/2⁸, times six is 0.047); its interval and effect are given all the same. A category is
 never compared by a side that has no prompt in it: that is how a missing category once became a regression to zero.
 """
 

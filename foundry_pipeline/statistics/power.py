@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 from foundry_pipeline.statistics.effects import Sample
 
@@ -19,6 +20,7 @@ POWER = 0.80
 ALPHA = 0.05
 
 
+@cache
 def detectable_effect(n: int, *, power: float = POWER, alpha: float = ALPHA) -> float | None:
     """In standard deviations; None below three pairs, where no effect of sensible size is found.
 
