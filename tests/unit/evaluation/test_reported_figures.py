@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from typer.testing import CliRunner
 
+from foundry_pipeline.cli.main import app
 from foundry_pipeline.declarations import load
 from foundry_pipeline.declarations.reported import ReportedFigures
 from foundry_pipeline.errors import DeclarationError
@@ -133,11 +137,31 @@ def test_a_figure_that_is_declared_wrongly_is_caught():
         ({"told": "much"}, "valid number"),
     ],
 )
-def test_a_bad_file_is_named_by_file_and_field(tmp_path: Path, change, message):
+def test_a_bad_figure_is_refused(change, message):
+    with pytest.raises(ValidationError, match=message):
+        one(**RATIO | change)
+
+
+def test_a_bad_file_is_named_by_file_and_field(tmp_path: Path):
     project = make_project(tmp_path / "project")
     path = project.root / "sources" / "reported" / "bad.yaml"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(yaml.safe_dump({"status": "reported", "source": "x", "figures": [RATIO | change]}))
-    with pytest.raises(DeclarationError, match=message) as error:
+    path.write_text(yaml.safe_dump({"status": "reported", "source": "x", "figures": [RATIO | {"denominator": 0}]}))
+    with pytest.raises(DeclarationError, match="denominator other than zero") as error:
         load(project.root, "tiny")
     assert "sources/reported/bad.yaml" in str(error.value)
+
+
+def test_the_command_fails_where_a_figure_is_not_as_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    project = make_project(tmp_path / "project")
+    monkeypatch.setenv("FOUNDRY_ROOT", str(project.root))
+    monkeypatch.setenv("FOUNDRY_PROFILE", project.profile)
+    whole = CliRunner().invoke(app, ["reported", "--check", "--json"])
+    assert whole.exit_code == 0, whole.output
+    rows = json.loads(whole.output)
+    assert [r["figure"] for r in rows if not r["holds"]][:3] == ["brie-all-domains", "orpo-v3b", "orpo-v4-merged"]
+    wrong = {"status": "reported", "source": "x", "figures": [RATIO | {"told": 4}]}
+    (project.root / "sources" / "reported" / "wrong.yaml").write_text(yaml.safe_dump(wrong))
+    assert CliRunner().invoke(app, ["reported"]).exit_code == 0
+    found = CliRunner().invoke(app, ["reported", "--check"])
+    assert found.exit_code == 1
+    assert "other than declared: x" in found.output
