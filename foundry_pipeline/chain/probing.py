@@ -111,7 +111,7 @@ def probes_stage(d: Declarations, run_name: str, *, modes: Sequence[str] = (), s
     exported = any(mode == "merged" or mode in GGUF_TYPES for mode in chosen)
     inputs = [*mode_inputs(run_name, chosen, base=base, start=start), *([f"{run_name}_gguf"] if exported else [])]
     asked = samples_of(files.probes, samples)
-    how = {
+    how: dict[str, Any] = {
         "at_once": d.profile.generating_at_once,
         "threads": d.profile.threads,
         "group": d.profile.generation_group,

@@ -121,8 +121,8 @@ def _rates(found: dict[str, Any]) -> None:
     for r in found["rates"]:
         kinds = ", ".join(f"{k.replace('_', ' ')} {n}" for k, n in r["kinds"].items())
         bounds = f"{_percent(r['low'])} – {_percent(r['high'])}"
-        cells = (r["mode"], r["topic"].replace("_", " "), r["probe_id"], str(r["n"]), str(r["breaks"]))
-        cells = (*cells, _percent(r["rate"]), bounds, str(r["empty"] or ""), kinds, _percent(r["told"]))
+        cells: list[str] = [r["mode"], r["topic"].replace("_", " "), r["probe_id"], str(r["n"]), str(r["breaks"])]
+        cells += [_percent(r["rate"]), bounds, str(r["empty"] or ""), kinds, _percent(r["told"])]
         table.add_row(*(Text(plain(cell)) for cell in cells))
     show.console().print(table)
     for g in found["differences"]:

@@ -202,7 +202,7 @@ def consensus(verdicts: Iterable[Verdict]) -> list[Verdict]:
         most: Outcome = "unscored" if not total else "tie"
         for outcome in ("win", "loss"):
             if 2 * counts[outcome] > total:
-                most = outcome  # type: ignore[assignment]
+                most = outcome
         out.append(
             replace(votes[0], judge=CONSENSUS, version="+".join(sorted({v.version for v in votes})), outcome=most)
         )
