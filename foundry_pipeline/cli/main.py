@@ -9,13 +9,17 @@ import typer
 
 from foundry_pipeline.cli import (
     collapses,
+    compare_runs,
     datasets,
+    diversity,
     docs,
+    figures,
     ladder,
     models,
     money,
     pairs,
     plan,
+    probes,
     replay,
     serving,
     show,
@@ -143,6 +147,10 @@ collapses.register(app)
 plan.register(app)
 ladder.register(app)
 docs.register(app)
+compare_runs.register(app)
+figures.register(app)
+probes.register(app)
+diversity.register(app)
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")
 

@@ -20,7 +20,9 @@ from foundry_pipeline.declarations import assets as a
 from foundry_pipeline.declarations import generation as g
 from foundry_pipeline.declarations import sources as s
 from foundry_pipeline.declarations.common import CATEGORIES
+from foundry_pipeline.declarations.probes import ProbeSet
 from foundry_pipeline.declarations.remote import PriceTable
+from foundry_pipeline.declarations.reported import ReportedFigures
 from foundry_pipeline.errors import DeclarationError
 
 M = TypeVar("M", bound=BaseModel)
@@ -39,6 +41,7 @@ class CharacterFiles:
     controls: s.ControlSet
     reported: tuple[s.Reported, ...]
     introspection: g.Introspection | None = None
+    probes: ProbeSet | None = None
 
     @property
     def reported_scores(self) -> tuple[s.ReportedScore, ...]:
@@ -56,6 +59,7 @@ class Declarations:
     runs: dict[str, a.Run]
     evaluations: dict[str, a.Evaluation]
     files: dict[str, Path]
+    figures: tuple[ReportedFigures, ...] = ()
 
     def base_model(self, base: str) -> str:
         """Name of the model that stands behind a declared base in this profile."""
@@ -225,6 +229,7 @@ def _load_character(folder: Path, faults: _Faults) -> CharacterFiles | None:
         controls=controls,
         reported=tuple(r for r in reported if r is not None),
         introspection=introspection,
+        probes=_parse(ProbeSet, probes_path, faults) if (probes_path := folder / "probes.yaml").is_file() else None,
     )
 
 
@@ -281,6 +286,7 @@ def load(root: Path, profile: str = "laptop") -> Declarations:
     chosen = _parse(a.Profile, profile_path, faults)
     if (prices := root / "assets" / "prices.yaml").is_file():
         _parse(PriceTable, prices, faults)
+    figures = [_parse(ReportedFigures, path, faults) for path in sorted((root / "sources" / "reported").glob("*.yaml"))]
     characters: dict[str, CharacterFiles] = {}
     for folder in sorted(p for p in (root / "sources").iterdir() if (p / "character.yaml").is_file()):
         found = _load_character(folder, faults)
@@ -291,7 +297,9 @@ def load(root: Path, profile: str = "laptop") -> Declarations:
     evaluations = _named(a.Evaluation, root / "assets" / "evals", "evaluation", faults, files)
     faults.stop()
     assert chosen is not None  # faults.stop() has raised otherwise
-    declarations = Declarations(root, chosen, characters, datasets, runs, evaluations, files)
+    declarations = Declarations(
+        root, chosen, characters, datasets, runs, evaluations, files, tuple(f for f in figures if f is not None)
+    )
     _cross_check(declarations, profile_path, faults)
     faults.stop()
     return declarations
@@ -354,6 +362,11 @@ def _cross_check(d: Declarations, profile_path: Path, faults: _Faults) -> None:
                     )
         if run.modes is not None and "base" not in run.modes:
             faults.add(path, "modes", "must hold `base`: every other mode is compared with it")
+    told = {figure.figure for document in d.figures for figure in document.figures}
+    for files in d.characters.values():
+        for probe in files.probes.probes if files.probes else ():
+            if probe.reported is not None and probe.reported not in told:
+                faults.add(files.folder / "probes.yaml", f"probes.{probe.id}.reported", _choice(probe.reported, told))
     for name, evaluation in d.evaluations.items():
         _own(d, d.files[name], name, evaluation.character, faults)
         if "base" not in evaluation.modes:
