@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foundry_pipeline.cli import collapses, datasets, ladder, models, money, pairs, plan, serving, show, sources
+from foundry_pipeline.cli import collapses, datasets, judge, ladder, models, money, pairs, plan, serving, show, sources
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.settings import load_settings
 
@@ -173,6 +173,7 @@ plan.register(app)
 ladder.register(app)
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")
+app.add_typer(judge.app, name="judge")
 
 
 def main() -> None:
