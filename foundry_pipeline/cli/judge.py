@@ -1,4 +1,4 @@
-"""`foundry judge`: what a judge replied, and what it comes to."""
+"""`foundry judge`: what judges replied, what it comes to, and how far they agree."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 @app.callback()
 def _group() -> None:
-    """What a judge replied, and what it comes to."""
+    """What judges replied, what it comes to, and how far they agree."""
 
 
 @app.command()
@@ -45,6 +45,70 @@ def parse(
         ) from error
     with handle:
         _print(handle, details)
+
+
+@app.command()
+def agreement(
+    run: Annotated[str, typer.Argument(help="a declared run, such as madison_r2")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """How far the judges agree that have judged the same answers of a run: Krippendorff's alpha and quadratic kappa."""
+    from foundry_pipeline.chain.evaluate import known_run
+    from foundry_pipeline.chain.graph import load_chain
+    from foundry_pipeline.chain.judge_views import agreement_of
+    from foundry_pipeline.cli import show
+    from foundry_pipeline.settings import load_settings
+
+    d, chain = load_chain(load_settings())
+    known_run(d, run)
+    show.json_or(as_json, agreement_of(chain, run), _agreement_table)
+
+
+@app.command()
+def audit(
+    runs: Annotated[list[str] | None, typer.Argument(help="declared runs; none: every run")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of sentences")] = False,
+) -> None:
+    """What a judge takes off its own overall mark for critical failures, beyond its components: raw minus weighted."""
+    from foundry_pipeline.chain.evaluate import known_run
+    from foundry_pipeline.chain.graph import load_chain
+    from foundry_pipeline.chain.judge_views import audit_of
+    from foundry_pipeline.cli import show
+    from foundry_pipeline.settings import load_settings
+
+    d, chain = load_chain(load_settings())
+    for run in runs or []:
+        known_run(d, run)
+    show.json_or(as_json, audit_of(chain, runs or sorted(d.runs)), _audit_lines)
+
+
+def _audit_lines(found: dict[str, Any]) -> None:
+    from foundry_pipeline.cli import show
+
+    for judge, audit in found.items():
+        show.line(f"{judge}, {audit['answers']} answers of {', '.join(audit['runs'])}: raw minus weighted overall")
+        for kind in ("with", "without"):
+            part = audit[kind]
+            mean = "–" if part["mean"] is None else f"{part['mean']:+.3f}"
+            bounds = "" if part["low"] is None else f" [{part['low']:+.3f}, {part['high']:+.3f}]"
+            show.line(f"  {kind} a critical failure: {mean}{bounds}, {part['n']} questions")
+        if audit["difference"] is not None:
+            show.line(f"  difference: {audit['difference']:+.3f}")
+
+
+def _agreement_table(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from foundry_pipeline.cli import show
+
+    table = Table(title=f"{found['run']}: {' and '.join(found['judges'])} on {found['answers']} answers")
+    for head in ("score", "answers", "alpha", "kappa", "mean spread"):
+        table.add_column(head, justify="left" if head == "score" else "right")
+    for name, figures in found.items():
+        if isinstance(figures, dict):
+            shown = ["–" if figures[k] is None else f"{figures[k]:.3f}" for k in ("alpha", "kappa", "mean_spread")]
+            table.add_row(name, str(figures["answers"]), *shown)
+    show.console().print(table)
 
 
 def _print(lines: BinaryIO, details: bool) -> None:

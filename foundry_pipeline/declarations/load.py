@@ -39,6 +39,7 @@ class CharacterFiles:
     controls: s.ControlSet
     reported: tuple[s.Reported, ...]
     introspection: g.Introspection | None = None
+    style_probes: tuple[s.StyleProbe, ...] = ()
 
     @property
     def reported_scores(self) -> tuple[s.ReportedScore, ...]:
@@ -198,6 +199,11 @@ def _load_character(folder: Path, faults: _Faults) -> CharacterFiles | None:
     suite = _parse(s.EvaluationSuite, suite_path, faults)
     controls_path = folder / "controls.yaml"
     controls = _parse(s.ControlSet, controls_path, faults)
+    probe_path = folder / "style_probe.yaml"
+    probes = _parse(s.StyleProbes, probe_path, faults) if probe_path.is_file() else None
+    for probe in probes.probes if probes and suite else ():
+        if probe.prompt not in {p.id for p in suite.prompts}:
+            faults.add(probe_path, "prompt", f"`{probe.prompt}` is no question of the suite")
     reported = [_parse(s.Reported, path, faults) for path in sorted((folder / "reported").glob("*.yaml"))]
     for path, ids in (
         (prompts_path, [p.id for p in prompts]),
@@ -225,6 +231,7 @@ def _load_character(folder: Path, faults: _Faults) -> CharacterFiles | None:
         controls=controls,
         reported=tuple(r for r in reported if r is not None),
         introspection=introspection,
+        style_probes=probes.probes if probes else (),
     )
 
 

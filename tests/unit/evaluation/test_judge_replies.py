@@ -196,8 +196,8 @@ def test_what_is_mended_is_json(text: str) -> None:
 
 
 def test_mutated_replies_are_never_scored_by_numbers_that_are_not_in_them() -> None:
-    """FOUNDRY_FUZZ=100000 draws as many as the project claims to have tried."""
-    count, draw = int(os.environ.get("FOUNDRY_FUZZ", "25000")), random.Random(20261121)
+    """FOUNDRY_FUZZ draws more or fewer than the 100,000 that the project claims to have tried."""
+    count, draw = int(os.environ.get("FOUNDRY_FUZZ", "100000")), random.Random(20261121)
     statuses = {"scored": 0, "repaired": 0, "unscored": 0}
     for _ in range(count):
         text = mutated(draw, drawn(draw))
