@@ -201,8 +201,9 @@ def _load_character(folder: Path, faults: _Faults) -> CharacterFiles | None:
     controls = _parse(s.ControlSet, controls_path, faults)
     probe_path = folder / "style_probe.yaml"
     probes = _parse(s.StyleProbes, probe_path, faults) if probe_path.is_file() else None
+    asked = {p.id for p in suite.prompts} if suite else set()
     for probe in probes.probes if probes and suite else ():
-        if probe.prompt not in {p.id for p in suite.prompts}:
+        if probe.prompt not in asked:
             faults.add(probe_path, "prompt", f"`{probe.prompt}` is no question of the suite")
     reported = [_parse(s.Reported, path, faults) for path in sorted((folder / "reported").glob("*.yaml"))]
     for path, ids in (

@@ -108,10 +108,13 @@ def test_a_judge_that_pays_for_length_is_found_out() -> None:
     paying = [(f"p{i}", min(10, 2 + i / 6), None, [], "word " * (i + 1), "") for i in range(36)]
     draw.shuffle(paying)
     assert length_correlation(table(*paying))["spearman"] == pytest.approx(1.0)
-    fair = [(f"p{i}", draw.uniform(3, 8), None, [], "word " * draw.randint(5, 90), "") for i in range(200)]
-    found = length_correlation(table(*fair))
-    assert found["low"] < 0 < found["high"]
-    assert found["n"] == 200
+    covered = 0
+    for _ in range(100):  # a judge that does not: its interval holds 0 as often as it says
+        fair = [(f"p{i}", draw.uniform(3, 8), None, [], "word " * draw.randint(5, 90), "") for i in range(36)]
+        found = length_correlation(table(*fair))
+        covered += found["low"] <= 0 <= found["high"]
+    assert 88 <= covered <= 100
+    assert found["n"] == 36
     assert length_correlation(table(*paying[:4]))["spearman"] is None
     assert length_correlation(table(*[("p", 5.0, None, [], "one length", "")] * 9))["spearman"] is None
 

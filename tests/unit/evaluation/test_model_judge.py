@@ -234,3 +234,20 @@ def test_repeats_are_averaged_over_those_that_are_scored_and_a_failure_needs_mos
     assert combined([reading(4.0, "a"), reading(8.0, "b"), reading(6.0)]).critical_failures == ("a", "b")
     assert combined([lost, lost]).unscored == "cut off"
     assert combined([reading(4.0, "a")]).critical_failures == ("a",)
+
+
+def test_a_profile_names_a_judge_that_is_declared_and_gives_what_is_asked_again_more_room() -> None:
+    import yaml
+
+    from foundry_pipeline.declarations.assets import Profile
+    from tests.project import ROOT
+
+    full = yaml.safe_load((ROOT / "assets/profiles/full.yaml").read_text("utf-8"))
+    assert isinstance(Profile.model_validate(full).judges["claude"], ClaudeJudge)
+    for change, why in (
+        ({"judge": "claud"}, "is not declared under `judges`; known: rubric-local, claude"),
+        ({"judges": {"rubric-local": full["judges"]["claude"]}}, "judge without a model"),
+        ({"judges": {"claude": {**full["judges"]["claude"], "rejudge_max_tokens": 512}}}, "cut again"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            Profile.model_validate({**full, **change})
