@@ -101,8 +101,6 @@ def _stage(
         return {"stage": stage.name, "how": how, **figures, **more}, part
 
     if stage.requests is None and stage.demand is None:
-        if stage.kind == "eval" and d.profile.judge == "claude":
-            return row("not estimated: the Claude judge is declared but not built yet")
         return row("local")
     try:
         found = chain.resolve(stage.name, memo)

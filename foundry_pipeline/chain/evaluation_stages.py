@@ -5,11 +5,21 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from foundry_pipeline.chain.judging import (
+    JUDGE_CODE,
+    asked_how,
+    declared_judge,
+    judge_asks,
+    judge_demand,
+    judging_spec,
+    outside,
+)
 from foundry_pipeline.chain.model_stages import base_asset, dense_dir
 from foundry_pipeline.chain.modes import adapter_of, mode_inputs, serving_modes, uses_adapter
 from foundry_pipeline.chain.stage import BuildContext, Built, Stage
 from foundry_pipeline.declarations import CharacterFiles, Declarations
 from foundry_pipeline.declarations.assets import Evaluation, Run
+from foundry_pipeline.declarations.judging import AnyJudge
 from foundry_pipeline.lineage.hashing import digest
 
 
@@ -30,6 +40,7 @@ def build_eval(
     serving: tuple[str, ...],
     profile: str,
     judge: str,
+    judging: AnyJudge | None,
     threads: int,
     attempt: int,
 ) -> Built:
@@ -49,9 +60,11 @@ def build_eval(
         {
             "profile": profile,
             "judge": judge,
+            "judging": judging_spec(ctx, judging, files, attempt),
             "suite": files.suite.model_dump(mode="json"),
             "suite_hash": suite_hash(files),
             "controls": files.controls.model_dump(mode="json"),
+            "style_probes": [probe.model_dump(mode="json") for probe in files.style_probes],
             "character": files.character.model_dump(mode="json"),
             "passages": str(ctx.inputs[passages].payload),
             "responses": str(ctx.inputs[f"{run}_responses"].payload / "responses.parquet"),
@@ -72,6 +85,7 @@ def eval_stage(d: Declarations, run: Run, *, attempt: int = 0) -> Stage:
     start = f"{run.start_from}_merged" if run.start_from else base
     passages = f"{run.character}_passages"
     serving = serving_modes(run, evaluation)
+    judging = declared_judge(d.profile)
     inputs = [f"{run.run}_responses", passages, *mode_inputs(run.run, serving, base=base, start=start)]
     return Stage(
         name=f"{run.run}_eval",
@@ -80,9 +94,11 @@ def eval_stage(d: Declarations, run: Run, *, attempt: int = 0) -> Stage:
         declaration={
             "suite": files.suite.model_dump(mode="json"),
             "controls": files.controls.model_dump(mode="json"),
+            "style_probes": [probe.model_dump(mode="json") for probe in files.style_probes],
             "character": files.character.model_dump(mode="json"),
             "modes": list(serving),
             "judge": d.profile.judge,
+            **(asked_how(judging, files) if judging else {}),
             "resamples": evaluation.bootstrap_resamples,
             "confidence": evaluation.confidence,
             "threads": d.profile.threads,
@@ -93,10 +109,13 @@ def eval_stage(d: Declarations, run: Run, *, attempt: int = 0) -> Stage:
             "foundry_pipeline.evaluation.rubric",
             "foundry_pipeline.evaluation.scoring",
             "foundry_pipeline.evaluation.controls",
+            "foundry_pipeline.evaluation.judge_checks",
+            "foundry_pipeline.evaluation.style_probe",
             "foundry_pipeline.evaluation.heldout",
             "foundry_pipeline.evaluation.heldout_modes",
             "foundry_pipeline.statistics.intervals",
             "foundry_pipeline.textstats",
+            *(JUDGE_CODE if judging else ()),
         ),
         build=partial(
             build_eval,
@@ -109,9 +128,23 @@ def eval_stage(d: Declarations, run: Run, *, attempt: int = 0) -> Stage:
             serving=serving,
             profile=d.profile.profile,
             judge=d.profile.judge,
+            judging=judging,
             threads=d.profile.threads,
             attempt=attempt,
         ),
         character=run.character,
         shown={"judge": d.profile.judge},
+        **(_remote(d, run, files, judging, passages, len(serving), attempt) if judging else {}),
     )
+
+
+def _remote(
+    d: Declarations, run: Run, files: CharacterFiles, judge: AnyJudge, passages: str, modes: int, attempt: int
+) -> dict[str, Any]:
+    """What a stage says besides whose judge is a model."""
+    given: dict[str, Any] = {"passages": passages, "files": files, "judge": judge, "anew": attempt}
+    return {
+        "external": partial(outside, judge),
+        "requests": partial(judge_asks, responses=f"{run.run}_responses", **given),
+        "demand": partial(judge_demand, files, d.profile, judge, modes),
+    }

@@ -14,6 +14,7 @@ from foundry_pipeline.cli import (
     diversity,
     docs,
     figures,
+    judge,
     ladder,
     models,
     money,
@@ -153,6 +154,7 @@ probes.register(app)
 diversity.register(app)
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")
+app.add_typer(judge.app, name="judge")
 
 
 def main() -> None:

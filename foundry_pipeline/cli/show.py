@@ -70,6 +70,12 @@ def summary_table(summary: dict[str, Any]) -> None:
             str(m["longest_overlap"]["max_words"]),
         )
     console().print(table)
+    for mode, m in modes.items():
+        if m["unscored"] and (bounds := m.get("unscored_bounds")):
+            line(
+                f"{mode}: {m['unscored']} answers unscored; the overall lies between {_number(bounds['low'])} "
+                f"(were each worth 0) and {_number(bounds['high'])} (were each worth 10)"
+            )
 
 
 def scores_table(rows: list[dict[str, Any]]) -> None:

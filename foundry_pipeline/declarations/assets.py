@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from foundry_pipeline.declarations.common import Accumulation, Declaration, Mode, Order, Origin, Sampling
 from foundry_pipeline.declarations.generation import AnyTeacher, StudentServer
 from foundry_pipeline.declarations.guards import Guards
+from foundry_pipeline.declarations.judging import RUBRIC_LOCAL, AnyJudge
 from foundry_pipeline.declarations.parity import Parity
 from foundry_pipeline.declarations.planning import CheckpointName, NamedCheckpoint, Planning
 from foundry_pipeline.declarations.remote import Budget
@@ -245,6 +246,18 @@ class Profile(Declaration):
     filters: Filters = Filters()
     expectations: Expectations = Expectations()
     parity: Parity = Parity()
-    judge: Literal["rubric-local", "claude"]
+    judge: str = Field(description="rubric-local, which needs no key, or a name from `judges`")
+    judges: dict[str, AnyJudge] = Field(
+        default={}, description="judges that are models, by the names they are chosen by"
+    )
     budget: Budget = Budget()
     planning: Planning = Field(default=Planning(), description="what `foundry plan` reckons with; no training reads it")
+
+    @model_validator(mode="after")
+    def _judged(self) -> Profile:
+        if RUBRIC_LOCAL in self.judges:
+            raise ValueError(f"`{RUBRIC_LOCAL}` is the judge without a model; name the one under `judges` otherwise")
+        if self.judge != RUBRIC_LOCAL and self.judge not in self.judges:
+            known = ", ".join([RUBRIC_LOCAL, *sorted(self.judges)])
+            raise ValueError(f"the judge `{self.judge}` is not declared under `judges`; known: {known}")
+        return self

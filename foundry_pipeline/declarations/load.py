@@ -42,6 +42,7 @@ class CharacterFiles:
     reported: tuple[s.Reported, ...]
     introspection: g.Introspection | None = None
     probes: ProbeSet | None = None
+    style_probes: tuple[s.StyleProbe, ...] = ()
 
     @property
     def reported_scores(self) -> tuple[s.ReportedScore, ...]:
@@ -202,6 +203,12 @@ def _load_character(folder: Path, faults: _Faults) -> CharacterFiles | None:
     suite = _parse(s.EvaluationSuite, suite_path, faults)
     controls_path = folder / "controls.yaml"
     controls = _parse(s.ControlSet, controls_path, faults)
+    probe_path = folder / "style_probe.yaml"
+    style_probes = _parse(s.StyleProbes, probe_path, faults) if probe_path.is_file() else None
+    asked = {p.id for p in suite.prompts} if suite else set()
+    for probe in style_probes.probes if style_probes and suite else ():
+        if probe.prompt not in asked:
+            faults.add(probe_path, "prompt", f"`{probe.prompt}` is no question of the suite")
     reported = [_parse(s.Reported, path, faults) for path in sorted((folder / "reported").glob("*.yaml"))]
     for path, ids in (
         (prompts_path, [p.id for p in prompts]),
@@ -230,6 +237,7 @@ def _load_character(folder: Path, faults: _Faults) -> CharacterFiles | None:
         reported=tuple(r for r in reported if r is not None),
         introspection=introspection,
         probes=_parse(ProbeSet, probes_path, faults) if (probes_path := folder / "probes.yaml").is_file() else None,
+        style_probes=style_probes.probes if style_probes else (),
     )
 
 

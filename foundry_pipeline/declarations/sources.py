@@ -164,6 +164,20 @@ class ControlSet(Declaration):
     controls: tuple[ControlItem, ...]
 
 
+class StyleProbe(Declaration):
+    """One answer in two dresses: the same content in the character's manner, and in today's."""
+
+    prompt: str = Field(description="id of the suite's question that both answer")
+    period: str = Field(min_length=40)
+    modern: str = Field(min_length=40)
+
+
+class StyleProbes(Declaration):
+    """`sources/<character>/style_probe.yaml`, where there is one; the rubric's code never reads this file."""
+
+    probes: tuple[StyleProbe, ...] = Field(min_length=2)
+
+
 class ReportedScore(Declaration):
     """A row of results reported elsewhere; never measured here."""
 

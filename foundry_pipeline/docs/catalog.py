@@ -17,10 +17,9 @@ from typing import Any
 
 from foundry_pipeline.chain.collapses import collapsed_stage
 from foundry_pipeline.chain.engine import Chain, Resolved
+from foundry_pipeline.chain.staleness import why_stale
 from foundry_pipeline.docs.nodes import AssetNode, CheckResult, History, Version
-from foundry_pipeline.docs.staleness import Expected, why_stale
 from foundry_pipeline.docs.values import as_json
-from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.store import Record
 
 SCHEMA = "foundry-catalog/1"
@@ -90,19 +89,9 @@ def _asset(
         # What Dagster saw last, where it is one of these; else what was built last.
         seen = history.last.data_version if history.last else None
         record = next((r for r in earlier if r.content_hash == seen), earlier[0])
-        why = why_stale(record, _expected(chain, found, node.name))
+        why = [reason.told() for reason in why_stale(chain, record, memo=dict(found))]
         return {**out, "state": "stale", "why": why or waits, **_built(chain, record, scores)}
     return {**out, "why": waits}
-
-
-def _expected(chain: Chain, found: Mapping[str, Resolved], name: str) -> Expected:
-    stage = chain.stages[name]
-    inputs = {i: record.content_hash if (record := found[i].record) is not None else None for i in stage.inputs}
-    try:
-        external = chain.external(stage)
-    except FoundryError:  # what it reads from outside has never been fetched: `why` then says that it differs
-        external = {}
-    return Expected(inputs, stage.declaration, external, chain.code_version(stage))
 
 
 def _built(chain: Chain, record: Record, scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from foundry_pipeline.corpus.passages import find_anchor
-from foundry_pipeline.declarations.sources import ControlItem, ControlSet
+from foundry_pipeline.declarations.sources import ControlItem, ControlSet, EvaluationPrompt
 from foundry_pipeline.evaluation.judges import Judge
 from foundry_pipeline.evaluation.scoring import COMPONENTS
 from foundry_pipeline.statistics.intervals import auc, paired_interval
@@ -65,6 +65,13 @@ def control_answers(item: ControlItem, passages: pl.DataFrame) -> dict[str, str]
         "as_an_ai": item.as_an_ai,
         "loop": degenerate(item.loop),
     }
+
+
+def planted(control_set: ControlSet, passages: pl.DataFrame) -> list[tuple[EvaluationPrompt, str]]:
+    """Every planted answer with its prompt, in the order in which they are judged."""
+    return [
+        (item.prompt, answer) for item in control_set.controls for answer in control_answers(item, passages).values()
+    ]
 
 
 def judge_controls(

@@ -1,8 +1,9 @@
 """Judge recorded answers and measure held-out text: `python -m foundry_pipeline.evaluation.evaluate SPEC.json`.
 
 The spec holds the suite, the controls and the character as declared, paths to passages, answers and weights, and how
-intervals are drawn. The result folder holds `summary.json`, `scores.parquet` and `controls.parquet`; times are facts,
-outside of it, so that judging the same answers again gives the same bytes.
+intervals are drawn. The result folder holds `summary.json`, `scores.parquet`, `controls.parquet`, `style_probe.parquet`
+where one is declared, and of a judge that is a model every reply it gave (`judgments.parquet`); times are facts, outside of it, so that judging the same answers
+again gives the same bytes.
 """
 
 from __future__ import annotations
@@ -10,33 +11,77 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from pydantic import TypeAdapter
 
 from foundry_pipeline.corpus.passages import own_passages
 from foundry_pipeline.corpus.retrieval import load_encoder
-from foundry_pipeline.declarations.sources import Character, ControlSet, EvaluationSuite
+from foundry_pipeline.declarations.judging import RUBRIC_LOCAL, AnyJudge
+from foundry_pipeline.declarations.sources import Character, ControlSet, EvaluationSuite, StyleProbes
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.evaluation.controls import judge_controls
+from foundry_pipeline.evaluation.controls import judge_controls, planted
 from foundry_pipeline.evaluation.heldout_modes import Measuring
-from foundry_pipeline.evaluation.judges import Judge
+from foundry_pipeline.evaluation.judge_checks import self_agreement
+from foundry_pipeline.evaluation.model_judge import ModelJudge, judge_ref
 from foundry_pipeline.evaluation.overlap import Overlaps
 from foundry_pipeline.evaluation.rubric import RubricLocal
 from foundry_pipeline.evaluation.scoring import Bounds, ModeFacts, score_row, scores_frame, summarize
+from foundry_pipeline.evaluation.style_probe import dressed, judge_style
 from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
+from foundry_pipeline.models.cache import ResponseCache
+from foundry_pipeline.models.money.spending import open_spending
+from foundry_pipeline.models.requests import ChatRequest, Reply
 
 
-def make_judge(name: str, character: Character, passages: pl.DataFrame, embed: Any) -> Judge:
-    """The judge a profile names. Raises FoundryError for one that this installation cannot be."""
-    if name == "rubric-local":
+def make_judge(
+    spec: dict[str, Any],
+    character: Character,
+    passages: pl.DataFrame,
+    embed: Any,
+    session: ScriptSession,
+    paid: dict[str, Any],
+) -> RubricLocal | ModelJudge:
+    """The judge of a spec: the rubric, or the model that its `judging` declares, asked through the response cache.
+
+    What a model took (requests, tokens, money) is added up in `paid`. Raises FoundryError for a spec without either.
+    """
+    if spec["judge"] == RUBRIC_LOCAL:
         return RubricLocal(character, passages, embed)
-    raise FoundryError(
-        f"the judge `{name}` is declared but not built yet",
-        where="assets/profiles/",
-        mend="set `judge: rubric-local` in the profile",
-    )
+    judging = spec.get("judging")
+    if not judging:
+        raise FoundryError(
+            f"the judge `{spec['judge']}` is not declared",
+            where="assets/profiles/, field `judges`",
+            mend="declare it there, or set `judge: rubric-local`",
+        )
+    declared: AnyJudge = TypeAdapter(AnyJudge).validate_python(judging["declared"])
+    model = judge_ref(declared)
+
+    def ask(requests: Sequence[ChatRequest]) -> list[Reply]:
+        from foundry_pipeline.models.remote.answering import answer_all
+
+        session.log(f"{model.title}: {len(requests)} answers to be judged")
+        facts: dict[str, Any] = {}
+        replies = answer_all(
+            model,
+            requests,
+            cache=ResponseCache(Path(judging["cache"])),
+            spending=open_spending(judging["money"]),
+            run=session.run_id,
+            progress=session.progress,
+            log=session.log,
+            facts=facts,
+        )
+        for name, value in facts.items():
+            if isinstance(value, int | float) and name != "requests_per_second":
+                paid[name] = paid.get(name, 0) + value
+        return replies
+
+    return ModelJudge(declared, character, judging["constitution"], ask, anew=int(judging["anew"]))
 
 
 def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
@@ -54,6 +99,7 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     # A second copy of them in another source is held out too, and is not measured twice.
     kept = passages.filter(pl.col("document_id").is_in(list(character.held_out_documents)))
     held_out_passages = kept.sort("document_id", "position")["text"].to_list()
+    probes = StyleProbes(probes=spec["style_probes"]).probes if spec["style_probes"] else ()
     responses = pl.read_parquet(spec["responses"])
     prompts = {p.id: p for p in suite.prompts}
     threads = int(spec["threads"])
@@ -67,11 +113,17 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     if threads == 1:
         measuring.result()  # one after the other: no more than one core was given
     encoder = load_encoder(max(1, threads // 2))
-    judge = make_judge(spec["judge"], character, own, encoder.embed)
+    paid: dict[str, Any] = {}
+    judge = make_judge(spec, character, own, encoder.embed, session, paid)
+    if isinstance(judge, ModelJudge):
+        started = time.monotonic()
+        answers = [(prompts[r["prompt_id"]], r["answer"]) for r in responses.iter_rows(named=True)]
+        judge.prepare([*answers, *planted(controls, passages), *dressed(probes, prompts)])
+        asked = time.monotonic() - started
     overlaps = Overlaps(own["passage_id"].to_list(), own["text"].to_list())
 
     rows: list[dict[str, Any]] = []
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = {"asking the judge": asked} if isinstance(judge, ModelJudge) else {}
     for done, answer in enumerate(responses.iter_rows(named=True), start=1):
         started = time.monotonic()
         prompt = prompts[answer["prompt_id"]]
@@ -91,6 +143,7 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     started = time.monotonic()
     session.log(f"judging {len(controls.controls)} planted controls")
     table, judged_controls = judge_controls(controls, passages, judge)
+    style, judged_style = judge_style(probes, prompts, judge) if probes else (None, None)
     seconds["controls"] = time.monotonic() - started
     found = measuring.result()
     modes: dict[str, ModeFacts] = {}
@@ -113,13 +166,22 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
         controls=judged_controls,
         bounds=Bounds(int(spec["resamples"]), float(spec["confidence"])),
     )
+    if judged_style is not None:
+        summary["style_probe"] = judged_style
+    if isinstance(judge, ModelJudge) and (repeated := self_agreement(judge.records())):
+        summary["judge"]["self_agreement"] = repeated
     with atomic_folder(Path(spec["work"]) / "result") as result:
         scores_frame(rows).write_parquet(result / "scores.parquet")
         table.write_parquet(result / "controls.parquet")
+        if style is not None:
+            style.write_parquet(result / "style_probe.parquet")
+        if isinstance(judge, ModelJudge):
+            judge.records().write_parquet(result / "judgments.parquet")
         (result / "summary.json").write_text(
             json.dumps(summary, indent=1, sort_keys=False, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-    return {"judged": len(rows), "seconds_by_part": {k: round(v, 3) for k, v in seconds.items()}}
+    told = {**paid, **judge.facts()} if isinstance(judge, ModelJudge) else {}
+    return {**told, "judged": len(rows), "seconds_by_part": {k: round(v, 3) for k, v in seconds.items()}}
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import polars as pl
 
 from foundry_pipeline.declarations.common import CATEGORIES, DIFFICULTIES
 from foundry_pipeline.declarations.sources import EvaluationPrompt
+from foundry_pipeline.evaluation.judge_checks import length_correlation, mark_audit, unscored_bounds
 from foundry_pipeline.statistics.intervals import interval, paired_interval
 from foundry_pipeline.textstats import words
 
@@ -155,6 +156,9 @@ def summarize_mode(scores: pl.DataFrame, facts: ModeFacts, bounds: Bounds) -> di
         "components": {name: mean_of(scores, name, bounds) for name in COMPONENTS},
         "critical_failures": int(scores["critical_failures"].list.len().gt(0).sum()),
         "unscored": scores["overall"].null_count(),
+        "unscored_bounds": unscored_bounds(scores),
+        "mark_audit": mark_audit(scores, resamples=bounds.resamples, confidence=bounds.confidence, seed=bounds.seed),
+        "length_correlation": length_correlation(scores, confidence=bounds.confidence),
         "nats_per_token": facts.nats_per_token,
         "heldout_tokens": facts.heldout_tokens,
         "nats_per_token_in_context": facts.nats_per_token_in_context,

@@ -17,6 +17,7 @@ from foundry_pipeline.reports import tables, wording
 from foundry_pipeline.reports.data import ReportData, label, mode_title
 from foundry_pipeline.reports.figures import figures
 from foundry_pipeline.reports.gather import gather
+from foundry_pipeline.reports.judge_notes import judge_notes
 from foundry_pipeline.reports.pages import render_page, write_page
 from foundry_pipeline.reports.serving import section
 from foundry_pipeline.reports.svg import swatch
@@ -66,6 +67,7 @@ def _context(data: ReportData) -> dict[str, Any]:
         "span": wording.span,
         "percent": wording.percent,
         "comparison": wording.comparison,
+        "judge_notes": judge_notes(data),
         "verdict": wording.verdict,
         "swatch": swatch,
     }

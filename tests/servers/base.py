@@ -6,7 +6,7 @@ the order in which requests come in. Every request received and every answer del
 answer costs is booked by the server itself, from its own price list.
 
     config: {"seed": 7, "key": "…", "faults": {"429": 0.1, "cut": 0.05}, "most_faults": 3, "retry_after": 0.02,
-             "slow": 0.0, "hang": 3.0, "words": 30, "prices": {"input": "2", "output": "10", …}}
+             "slow": 0.0, "wait": 0.0, "hang": 3.0, "words": 30, "prices": {"input": "2", "output": "10", …}}
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def fitting(schema: dict[str, Any], seed: str, count: int, name: str = "") -> An
         return {k: fitting(v, f"{seed}/{k}", count, k) for k, v in schema.get("properties", {}).items()}
     if kind == "array":
         return [fitting(schema.get("items", {}), f"{seed}/0", count, name)]
-    return {"integer": schema.get("minimum", 1), "number": 0.5, "boolean": False, "null": None}.get(
+    number = round(random.Random(f"{seed}/number").uniform(0, 10), 1)
+    return {"integer": schema.get("minimum", 1), "number": number, "boolean": False, "null": None}.get(
         kind, words(seed, count)
     )
 
@@ -165,6 +166,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def slow(self, key: str) -> None:
+        time.sleep(float(self.state.config.get("wait", 0.0)))
         most = float(self.state.config.get("slow", 0.0))
         if most:
             time.sleep(random.Random(f"slow/{key}").random() * most)

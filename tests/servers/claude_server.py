@@ -2,7 +2,8 @@
 
     python -m tests.servers.claude_server CONFIG.json LOG.jsonl
 
-Marks in a prompt ask for what a user can meet: `[refuse]`, `[long]` (cut at max_tokens), `[bad]` (400), `[huge]` (413).
+Marks in a prompt ask for what a user can meet: `[refuse]`, `[long]` (cut at max_tokens), `[room]` (cut below 1,000 of
+them), `[loose]` (JSON in a fence, with a comma too many), `[bad]` (400), `[huge]` (413).
 Faults by chance: 400 401 403 413 429 500 529 timeout cut not_json no_usage thinking pause late429; of results of a
 batch: duplicate missing errored expired canceled (they come in any order always).
 """
@@ -78,8 +79,10 @@ def message(state: ClaudeState, body: dict[str, Any], flavour: str = "") -> tupl
     stop = "end_turn"
     if "[refuse]" in asked:
         text, stop = "", "refusal"
-    elif "[long]" in asked:
+    elif "[long]" in asked or ("[room]" in asked and body["max_tokens"] < 1000):
         text, stop = text[: len(text) // 2], "max_tokens"
+    elif "[loose]" in asked:
+        text = f"```json\n{text[:-1]},}}\n```"
     elif flavour == "pause":
         stop = "pause_turn"
     content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []

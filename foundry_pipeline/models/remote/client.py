@@ -25,7 +25,8 @@ class Answer:
         return Reply(
             request_id=request_id,
             request_hash=request_hash,
-            text=redact(self.text),
+            # Half a surrogate pair, which JSON can carry, could be written neither to the cache nor to a table.
+            text=redact(self.text).encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
             finish_reason=self.finish_reason,
             prompt_tokens=usage.prompt,
             completion_tokens=usage.output,

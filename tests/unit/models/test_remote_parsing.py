@@ -212,3 +212,8 @@ def test_no_more_blocks_are_marked_for_the_cache_than_the_interface_takes() -> N
     marked = [i for i, block in enumerate(message_body(claude(), request)["system"]) if "cache_control" in block]
     assert marked == [3, 4, 5, 6]
     assert json.dumps(message_body(claude(), request)) == json.dumps(message_body(claude(), request))
+
+
+def test_half_a_character_of_an_answer_can_be_written_down() -> None:
+    reply = Answer("whole \ud83d\ude00, half \ud83d.", "stop", None).reply("id", "hash", cost=None)
+    assert reply.text == "whole \N{GRINNING FACE}, half \N{REPLACEMENT CHARACTER}."

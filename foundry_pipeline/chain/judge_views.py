@@ -1,0 +1,98 @@
+"""What finished evaluations say of their judges: agreement on the same answers, and the audit of a judge's own mark.
+
+    agreement_of(chain, "madison_r2")
+    → {"run": …, "judges": ["claude:claude-sonnet-5-5", "rubric-local"], "answers": 144,
+       "overall": {"raters": 2, "answers": 144, "alpha": 0.41, "kappa": 0.38, …}, "voice": {…}, …}
+
+    audit_of(chain, ["madison_qwen3_v1", "madison_r2"])
+    → {"claude:claude-sonnet-5-5": {"runs": […], "answers": 288, "with": {"mean": -0.31, …}, "without": {…}, …}}
+
+Nothing is judged for it. Scores of different judges are never put into one column by it either: agreement is of the
+ranks and distances within each, and each judge has an audit of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from foundry_pipeline.chain.engine import Chain
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.evaluation.judge_checks import agreement, mark_audit
+from foundry_pipeline.evaluation.scoring import COMPONENTS
+
+Answer = tuple[str, str, str]
+
+
+def agreement_of(chain: Chain, run: str) -> dict[str, Any]:
+    """Agreement of every two judges and more, over the overall and each component, on answers that all of them read.
+
+    Of one judge's several versions or attempts the latest evaluation counts. Raises FoundryError where fewer than two
+    judges have judged the same answers.
+    """
+    name = f"{run}_eval"
+    latest: dict[str, dict[Answer, dict[str, float | None]]] = {}
+    built = [record for record in chain.store.records() if record.name == name]
+    for record in sorted(built, key=lambda r: (str(r.facts.get("built_at", "")), r.input_hash)):
+        payload = chain.store.open(record.content_hash, name=name).payload
+        judge = json.loads((payload / "summary.json").read_text(encoding="utf-8"))["judge"]["name"]
+        latest[judge] = _marks(pl.read_parquet(payload / "scores.parquet"))
+    judges = sorted(latest)
+    shared = sorted(set.intersection(*map(set, latest.values()))) if judges else []
+    if len(judges) < 2 or not shared:
+        known = ", ".join(judges) or "nobody"
+        raise FoundryError(
+            f"two judges have to have judged the same answers of {run}; so far {known} has"
+            + ("" if len(judges) < 2 else ", of different answers"),
+            where=str(chain.store.root),
+            mend=f"name another `judge` in the profile, then: foundry eval {run}",
+        )
+    told = {
+        column: agreement([[latest[judge][answer][column] for answer in shared] for judge in judges])
+        for column in ("overall", *COMPONENTS)
+    }
+    return {"run": run, "judges": judges, "answers": len(shared), **told}
+
+
+def audit_of(chain: Chain, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Judge → raw minus weighted overall by presence of a critical failure, over all answers of the runs that are evaluated
+    for the present declarations. Answers to one question, whichever run and mode gave them, count as one cluster.
+
+    A judge that gives no mark of its own has nothing to audit. Raises FoundryError where no run has an evaluation by one.
+    """
+    frames: dict[str, list[pl.DataFrame]] = {}
+    named: dict[str, list[str]] = {}
+    memo: dict[str, Any] = {}
+    for run in runs:
+        record = chain.resolve(f"{run}_eval", memo).record
+        if record is None:
+            continue
+        payload = chain.store.open(record.content_hash, name=f"{run}_eval").payload
+        judge = json.loads((payload / "summary.json").read_text(encoding="utf-8"))["judge"]["name"]
+        scores = pl.read_parquet(payload / "scores.parquet")
+        if scores["raw_overall"].null_count() < scores.height:
+            frames.setdefault(judge, []).append(scores)
+            named.setdefault(judge, []).append(run)
+    if not frames:
+        raise FoundryError(
+            "no evaluation holds a judge's own overall mark (rubric-local gives none)",
+            where=str(chain.store.root),
+            mend="name a `judge` that is a model in the profile, then: foundry eval RUN",
+        )
+    out = {}
+    for judge, parts in sorted(frames.items()):
+        scores = pl.concat(parts)
+        audit = mark_audit(scores)
+        out[judge] = {"runs": named[judge], "answers": scores["raw_overall"].count(), **audit}
+    return out
+
+
+def _marks(scores: pl.DataFrame) -> dict[Answer, dict[str, float | None]]:
+    columns = ("overall", *COMPONENTS)
+    return {
+        (row["mode"], row["prompt_id"], row["answer"]): {column: row[column] for column in columns}
+        for row in scores.iter_rows(named=True)
+    }
