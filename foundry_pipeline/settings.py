@@ -31,6 +31,11 @@ class Settings:
         return self.store / "responses.db"
 
     @property
+    def vectors_path(self) -> Path:
+        """Sentence embeddings that are kept; may be deleted at any time."""
+        return self.store / "vectors.db"
+
+    @property
     def reports(self) -> Path:
         return self.store / "reports"
 

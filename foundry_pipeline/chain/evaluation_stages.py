@@ -60,7 +60,7 @@ def build_eval(
         {
             "profile": profile,
             "judge": judge,
-            "judging": judging_spec(ctx, judging, files, attempt),
+            "judging": judging_spec(ctx.settings, ctx.name, judging, files, attempt),
             "suite": files.suite.model_dump(mode="json"),
             "suite_hash": suite_hash(files),
             "controls": files.controls.model_dump(mode="json"),
@@ -73,6 +73,7 @@ def build_eval(
             "resamples": evaluation.bootstrap_resamples,
             "confidence": evaluation.confidence,
             "threads": threads,
+            "vectors": str(ctx.settings.vectors_path),
         },
     )
     return Built(result, facts)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foundry_pipeline.chain.frames import read_frame
-from foundry_pipeline.chain.stage import BuildContext, Demand
+from foundry_pipeline.chain.stage import Demand
 from foundry_pipeline.declarations import CharacterFiles
 from foundry_pipeline.declarations.assets import Profile
 from foundry_pipeline.declarations.judging import AnyJudge
@@ -18,6 +18,7 @@ from foundry_pipeline.lineage.hashing import digest
 from foundry_pipeline.lineage.store import Artifact
 from foundry_pipeline.models.remote.service import fingerprint
 from foundry_pipeline.models.requests import ChatRequest, ModelRef, Reply
+from foundry_pipeline.settings import Settings
 
 JUDGE_CODE = tuple(
     f"foundry_pipeline.evaluation.{name}" for name in ("model_judge", "judge_prompt", "replies", "lenient_json")
@@ -43,8 +44,10 @@ def outside(judge: AnyJudge) -> dict[str, str]:
     return fingerprint(judge_ref(judge))
 
 
-def judging_spec(ctx: BuildContext, judge: AnyJudge | None, files: CharacterFiles, anew: int) -> dict[str, Any] | None:
-    """The part of the evaluation's spec that a judge needs which is a model. No key is in it."""
+def judging_spec(
+    settings: Settings, asset: str, judge: AnyJudge | None, files: CharacterFiles, anew: int
+) -> dict[str, Any] | None:
+    """The part of an evaluation's spec that a judge needs which is a model. What is paid is booked on `asset`. No key is in it."""
     from foundry_pipeline.models.money.spending import spending_spec
 
     if judge is None:
@@ -52,8 +55,8 @@ def judging_spec(ctx: BuildContext, judge: AnyJudge | None, files: CharacterFile
     return {
         "declared": judge.model_dump(mode="json"),
         "constitution": files.constitution,
-        "cache": str(ctx.settings.responses_path),
-        "money": spending_spec(ctx.settings, ctx.name),
+        "cache": str(settings.responses_path),
+        "money": spending_spec(settings, asset),
         "anew": anew,
     }
 

@@ -98,7 +98,7 @@ def replay(
             work = Path(folder)
             if regenerate:
                 frame = answers_again(settings, store, recorded, work, run_script, log, notes)
-            frame = judged_again(store, recorded, frame, work, run_script, notes, regenerated=regenerate)
+            frame = judged_again(settings, store, recorded, frame, work, run_script, notes, regenerated=regenerate)
     how = "regenerated" if regenerate else "rejudged" if rejudge else "recomputed"
     return Replay(recorded.row, how, _figures(recorded, _weighed(frame)), notes)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from pydantic import ValidationError
@@ -19,6 +21,7 @@ from foundry_pipeline.settings import Settings
 
 
 def judged_again(
+    settings: Settings,
     store: Store,
     recorded: Recorded,
     frame: pl.DataFrame,
@@ -39,6 +42,7 @@ def judged_again(
         "foundry_pipeline.evaluation.rejudge",
         {
             "judge": declared["judge"],
+            "judging": _judging(settings, recorded),
             "character": declared["character"],
             "suite": declared["suite"],
             "passages": str(passages.payload),
@@ -61,6 +65,26 @@ def judged_again(
         notes.append(f"{changed} of {judged.height} judgments differ from the recorded ones")
     rest = frame.filter(~pl.col("mode").is_in(modes))
     return pl.concat([again, rest])
+
+
+def _judging(settings: Settings, recorded: Recorded) -> dict[str, Any] | None:
+    """How to ask a judge that is a model, under a number that no reply is stored for; None for the rubric."""
+    from foundry_pipeline.chain.judging import declared_judge, judging_spec
+    from foundry_pipeline.declarations import load
+    from foundry_pipeline.declarations.judging import RUBRIC_LOCAL
+
+    name = recorded.record.declaration["judge"]
+    if name == RUBRIC_LOCAL:
+        return None
+    d = load(settings.root, settings.profile)
+    if d.profile.judge != name or (judge := declared_judge(d.profile)) is None:
+        raise FoundryError(
+            f"the score is of the judge `{name}`, the profile `{settings.profile}` has `{d.profile.judge}`",
+            where=recorded.record.name,
+            mend=f"FOUNDRY_PROFILE={recorded.row['profile']} foundry replay …   # the profile that it was judged under",
+        )
+    files = d.characters[str(recorded.record.declaration["character"]["character"])]
+    return judging_spec(settings, recorded.record.name, judge, files, time.time_ns())
 
 
 def answers_again(

@@ -18,8 +18,8 @@ from typing import Any
 import polars as pl
 from pydantic import TypeAdapter
 
+from foundry_pipeline.corpus.embeddings import KeptVectors
 from foundry_pipeline.corpus.passages import own_passages
-from foundry_pipeline.corpus.retrieval import load_encoder
 from foundry_pipeline.declarations.judging import RUBRIC_LOCAL, AnyJudge
 from foundry_pipeline.declarations.sources import Character, ControlSet, EvaluationSuite, StyleProbes
 from foundry_pipeline.errors import FoundryError
@@ -112,7 +112,7 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     )
     if threads == 1:
         measuring.result()  # one after the other: no more than one core was given
-    encoder = load_encoder(max(1, threads // 2))
+    encoder = KeptVectors(Path(spec["vectors"]), threads=max(1, threads // 2))
     paid: dict[str, Any] = {}
     judge = make_judge(spec, character, own, encoder.embed, session, paid)
     if isinstance(judge, ModelJudge):

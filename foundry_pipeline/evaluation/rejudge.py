@@ -1,6 +1,6 @@
 """Judge answers anew, past every cache: `python -m foundry_pipeline.evaluation.rejudge SPEC.json`.
 
-SPEC.json   {"judge": "rubric-local", "character": {…}, "suite": {…}, "passages": "<folder>",
+SPEC.json   {"judge": "rubric-local", "judging": null, "character": {…}, "suite": {…}, "passages": "<folder>",
              "answers": "answers.parquet", "threads": 2, "work": "…"}
 answers     columns `prompt_id` and `answer`, any others beside them
 → work/result/judgments.parquet   a row for each answer, in order: overall, raw_overall, the five components,
@@ -20,6 +20,7 @@ from foundry_pipeline.corpus.passages import own_passages
 from foundry_pipeline.corpus.retrieval import load_encoder
 from foundry_pipeline.declarations.sources import Character, EvaluationSuite
 from foundry_pipeline.evaluation.evaluate import make_judge
+from foundry_pipeline.evaluation.model_judge import ModelJudge
 from foundry_pipeline.evaluation.scoring import COMPONENTS, SCORES_SCHEMA
 from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
 
@@ -33,8 +34,11 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     passages = own_passages(pl.read_parquet(Path(spec["passages"]) / "passages.parquet"))
     # As the evaluation does it: an encoder's last digits may hang on how many threads add them up.
     encoder = load_encoder(max(1, int(spec["threads"]) // 2))
-    judge = make_judge(spec["judge"], character, passages, encoder.embed)
+    paid: dict[str, Any] = {}
+    judge = make_judge(spec, character, passages, encoder.embed, session, paid)
     answers = pl.read_parquet(spec["answers"])
+    if isinstance(judge, ModelJudge):
+        judge.prepare([(prompts[row["prompt_id"]], row["answer"]) for row in answers.iter_rows(named=True)])
     rows = []
     for done, answer in enumerate(answers.iter_rows(named=True), start=1):
         said = judge.judge(prompts[answer["prompt_id"]], answer["answer"])
@@ -51,7 +55,7 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
     with atomic_folder(Path(spec["work"]) / "result") as result:
         frame = pl.DataFrame(rows, schema={name: SCORES_SCHEMA[name] for name in JUDGED}, orient="row")
         frame.write_parquet(result / "judgments.parquet")
-    return {"judge": judge.name, "judge_version": judge.version, "judged": len(rows)}
+    return {"judge": judge.name, "judge_version": judge.version, "judged": len(rows), **paid}
 
 
 if __name__ == "__main__":

@@ -129,10 +129,10 @@ def test_a_changed_declaration_makes_its_asset_stale_and_names_the_field(copy: P
     path.write_text(path.read_text().replace("pairs: 8", "pairs: 7"))
     assets = catalog_of(read(copy.root))["assets"]
     assert assets[V1]["state"] == "stale"
-    assert len(assets[V1]["why"]) == 1
-    assert assets[V1]["why"][0].startswith("declaration: ")
+    assert f"{V1}: declared parts[0].pairs changed, 8 → 7" in assets[V1]["why"]
     assert assets[V2]["state"] == "stale"
-    assert assets[V2]["why"] == [f"input {V1}: not built for the present declarations"]
+    # The first cause is named, however far up it lies.
+    assert f"{V1}: declared parts[0].pairs changed, 8 → 7" in assets[V2]["why"]
     assert assets["keeper_filtered_pairs"]["state"] == "built"
 
 
