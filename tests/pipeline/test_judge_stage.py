@@ -163,16 +163,6 @@ def test_judging_anew_asks_anew_and_only_then(world: World) -> None:
     assert len(world.server.events("received")) - before == 20
 
 
-def test_without_a_key_nothing_is_asked_and_the_variable_is_named(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = eval_stage(world.d, world.d.runs["keeper_first"], attempt=2)
-    chain = Chain({**world.chain.stages, stage.name: stage}, world.chain.store, world.chain.settings)
-    monkeypatch.delenv("ANTHROPIC_API_KEY")
-    with pytest.raises(FoundryError, match="ANTHROPIC_API_KEY"):
-        build(chain)
-
-
 def test_the_judges_own_mark_is_audited_over_runs(world: World) -> None:
     runs = sorted(world.d.runs)
     found = audit_of(world.chain, runs)["claude:claude-sonnet-5-5"]

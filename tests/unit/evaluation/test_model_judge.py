@@ -160,6 +160,11 @@ def test_a_budget_stops_the_judge_before_it_asks(server: Server, tmp_path: Path)
     assert len(server.events("received")) == before
 
 
+def test_without_a_key_nothing_is_asked_and_the_variable_is_named(tmp_path: Path) -> None:
+    with surroundings(environment(None)), pytest.raises(FoundryError, match="ANTHROPIC_API_KEY"):
+        ModelJudge(claude(), KEEPER, CONSTITUTION, asking(tmp_path, claude())).judge(PROMPT, ANSWERS[0])
+
+
 def test_a_server_of_the_openai_protocol_judges_by_schema_and_repeats_are_averaged(tmp_path: Path) -> None:
     declared = OpenAIJudge(
         kind="openai", model="judge-7b", repeats=3, temperature=0.5, remote=RemoteService(**REMOTE, free=True)

@@ -99,7 +99,7 @@ def changed(data: ReportData, **of_summary: Any) -> ReportData:
 
 
 def test_parts_come_in_their_order(page: Page) -> None:
-    parts = ["measured", "scores", "plots", "controls", "data", "lineage", "reported", "answers", "facts"]
+    parts = ["measured", "scores", "plots", "controls", "judge", "data", "lineage", "reported", "answers", "facts"]
     assert page.sections == parts
     targets = [a["href"] for t, a in page.tags if t == "a" and (a.get("href") or "").startswith("#")]
     ids = {a.get("id") for _, a in page.tags}
@@ -282,7 +282,7 @@ def test_what_does_not_exist_is_absent() -> None:
     for mode in summary["modes"].values():
         mode |= {"nats_per_token": None, "heldout_tokens": 0}
     page = Page(render_report(replace(data, summary=summary)))
-    assert page.sections == ["measured", "scores", "plots", "answers", "facts"]
+    assert page.sections == ["measured", "scores", "plots", "judge", "answers", "facts"]
     ids = {a.get("id") for _, a in page.tags}
     assert not ids & {"fig-loss", "fig-heldout"}
     for word in ("merged", "GGUF", "eported", "nats per token by", "AUC"):
