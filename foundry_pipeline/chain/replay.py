@@ -23,6 +23,7 @@ import polars as pl
 
 from foundry_pipeline.chain.recorded import Recorded, find_recorded
 from foundry_pipeline.chain.replay_again import answers_again, judged_again
+from foundry_pipeline.chain.replay_replies import read_again
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.evaluation.scoring import (
     BASE_MODE,
@@ -93,7 +94,9 @@ def replay(
     recorded = find_recorded(settings, store, score)
     notes: list[str] = []
     frame = recorded.scores
-    if regenerate or rejudge:
+    if not (regenerate or rejudge):
+        frame, notes = read_again(recorded)
+    else:
         with tempfile.TemporaryDirectory(prefix="foundry-replay-") as folder:
             work = Path(folder)
             if regenerate:

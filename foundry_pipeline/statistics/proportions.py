@@ -82,4 +82,6 @@ def difference(a: tuple[int, int], b: tuple[int, int], confidence: float = CONFI
     from statsmodels.stats.proportion import confint_proportions_2indep
 
     low, high = confint_proportions_2indep(*a, *b, method="newcomb", compare="diff", alpha=1 - confidence)
-    return {"difference": one.rate - other.rate, "low": float(low), "high": float(high)}
+    # The bounds of certain rates lie on -1 and 1, and rounding takes them past it.
+    low, high = max(-1.0, float(low)), min(1.0, float(high))
+    return {"difference": one.rate - other.rate, "low": low, "high": high}

@@ -133,7 +133,7 @@ def test_a_changed_declaration_makes_its_asset_stale_and_names_the_field(copy: P
     assert assets[V2]["state"] == "stale"
     # The first cause is named, however far up it lies.
     assert f"{V1}: declared parts[0].pairs changed, 8 → 7" in assets[V2]["why"]
-    assert assets["keeper_filtered_pairs"]["state"] == "built"
+    assert assets["keeper_passages"]["state"] == "built"
 
 
 def test_damage_is_told_and_stops_nothing(copy: Project) -> None:
