@@ -289,7 +289,7 @@ def data_stages(d: Declarations, character: str, store: Path) -> list[Stage]:
                 {
                     "parts": [p.model_dump(mode="json") for p in dataset.parts],
                     "method": dataset.method,
-                    "size_factor": profile.size_factor,
+                    "size_factor": profile.size_of(name),
                     "filters": filters,
                     "floors": floors,
                     "character": who,

@@ -106,7 +106,7 @@ def gather(d: Declarations, chain: Chain, run: Run, types: tuple[str, ...]) -> t
         description=" ".join(run.description.split()),
         parameters=model.parameters,
         repo=weights.base_repo,
-        declared_size_factor=d.profile.size_factor,
+        declared_size_factor=d.profile.size_of(run.dataset),
         hashes={kind: built[kind].artifact.content_hash for kind in ("adapter", "merged", "gguf")},
         files=(),
         training=dict(built["adapter"].stage.shown.get("effective", {})),

@@ -125,7 +125,7 @@ def count_rows(d: Declarations, chain: Chain, run: Run) -> Rows:
     """Rows of the dataset as built for the present declarations, split as training splits them; else as declared."""
     found = chain.resolve(run.dataset).record
     if found is None:
-        told = recipe_size(d.datasets[run.dataset], d.profile.size_factor, d.datasets)
+        told = recipe_size(d.datasets[run.dataset], d.profile.size_of(run.dataset), d.datasets)
         held = validation_rows(told["effective"], run.validation_fraction)
         return Rows(told["rows"], told["effective"], held, "declared")
     payload = chain.store.open(found.content_hash, name=run.dataset).payload

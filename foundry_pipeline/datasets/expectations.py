@@ -93,7 +93,7 @@ class Verdict:
 def build_suite(dataset: Dataset, *, profile: Profile, declared: Mapping[str, Dataset]) -> tuple[Expectation, ...]:
     """The expectations of a dataset at a profile's size; `declared` holds the datasets its recipe takes over."""
     bounds, filters = profile.expectations, profile.filters
-    rows = recipe_size(dataset, profile.size_factor, declared)["rows"]
+    rows = recipe_size(dataset, profile.size_of(dataset.dataset), declared)["rows"]
 
     def flag(name: str) -> Expectation:
         return Expectation(name, "error", "ExpectColumnValuesToBeInSet", name, {"value_set": [True]})

@@ -95,7 +95,7 @@ def build_dataset(
     return frame, {
         "dataset": dataset.dataset,
         "method": dataset.method,
-        "size_factor": profile.size_factor,
+        "size_factor": profile.size_of(dataset.dataset),
         "rows": frame.height,
         "effective_pairs": int(frame["upsample"].sum()),
         "shortage": sum(p["wanted"] - p["got"] for p in parts),
@@ -175,7 +175,7 @@ class _Recipe:
         return self._weighed(frame, part, {**facts, "wanted": wanted, "got": frame.height})
 
     def _take_origin(self, part: DatasetPart) -> tuple[pl.DataFrame, dict[str, Any]]:
-        wanted = scaled(part.pairs or 0, self.profile.size_factor)
+        wanted = scaled(part.pairs or 0, self.profile.size_of(self.dataset.dataset))
         available = self._available(part)
         frame = available.head(wanted)
         self.used |= set(frame["pair_id"])
@@ -199,7 +199,7 @@ class _Recipe:
                 where=f"assets/datasets/{self.dataset.dataset}.yaml",
                 mend=f"build {self.character.character}_passages first",
             )
-        turns, items = part.rows_per_item, scaled(part.pairs or 0, self.profile.size_factor)
+        turns, items = part.rows_per_item, scaled(part.pairs or 0, self.profile.size_of(self.dataset.dataset))
         placed = placed_pairs(self._available(part), self.passages)
         found = led_by_passages(placed, turns=turns, items=items)
         self.used |= {row.pop("source_pair") for row in found}
@@ -209,7 +209,7 @@ class _Recipe:
 
     def _take_generated_dialogues(self, part: DatasetPart, rows: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
         """Dialogues that a teacher led with itself, whole."""
-        turns, items = part.rows_per_item, scaled(part.pairs or 0, self.profile.size_factor)
+        turns, items = part.rows_per_item, scaled(part.pairs or 0, self.profile.size_of(self.dataset.dataset))
         whole = [d for d in whole_dialogues(rows, turns) if self.used.isdisjoint(d["pair_id"])]
         frame = pl.concat([rows.clear(), *whole[:items]])
         self.used |= set(frame["pair_id"])

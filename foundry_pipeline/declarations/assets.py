@@ -221,6 +221,10 @@ class Profile(Declaration):
     bases: dict[str, str] = Field(description="base named by runs → model above that stands for it here")
     student: str = Field(description="base whose untuned answers are rejected")
     size_factor: float = Field(gt=0, le=1, description="share of every recipe's declared pairs")
+    size_factors: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default={},
+        description="another share for a dataset by name, where its sources hold less; never for one of several",
+    )
     overdraw: float = Field(
         default=1.5, ge=1, description="prompts answered by students, per origin, for each pair that a recipe wants"
     )
@@ -261,3 +265,7 @@ class Profile(Declaration):
             known = ", ".join([RUBRIC_LOCAL, *sorted(self.judges)])
             raise ValueError(f"the judge `{self.judge}` is not declared under `judges`; known: {known}")
         return self
+
+    def size_of(self, dataset: str) -> float:
+        """Share of its declared pairs that a dataset is built at."""
+        return self.size_factors.get(dataset, self.size_factor)

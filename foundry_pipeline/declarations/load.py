@@ -370,6 +370,12 @@ def _cross_check(d: Declarations, profile_path: Path, faults: _Faults) -> None:
                     )
         if run.modes is not None and "base" not in run.modes:
             faults.add(path, "modes", "must hold `base`: every other mode is compared with it")
+    combined = {n for s in d.datasets.values() for p in s.parts if p.dataset for n in (s.dataset, p.dataset)}
+    for name in d.profile.size_factors:
+        if name not in d.datasets:
+            faults.add(profile_path, "size_factors", _choice(name, d.datasets))
+        elif name in combined:
+            faults.add(profile_path, f"size_factors.{name}", "shares its pairs with another dataset: one size for both")
     told = {figure.figure for document in d.figures for figure in document.figures}
     for files in d.characters.values():
         for probe in files.probes.probes if files.probes else ():
