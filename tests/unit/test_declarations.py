@@ -91,6 +91,17 @@ RUN = "assets/runs/madison_r2.yaml"
         ),
         ("assets/evals/madison_suite.yaml", {"modes": ["adapter"]}, ["modes", "base"]),
         ("assets/profiles/laptop.yaml", {"size_factor": 2}, ["size_factor", "2"]),
+        (
+            "assets/profiles/laptop.yaml",
+            {"size_factors": {"madison_dataset_sft": 0}},
+            ["size_factors", "greater than 0"],
+        ),
+        (
+            "assets/profiles/laptop.yaml",
+            {"size_factors": {"madison_dataset_sf": 0.1}},
+            ["size_factors", "did you mean"],
+        ),
+        ("assets/profiles/laptop.yaml", {"size_factors": {"madison_dataset_v4": 0.1}}, ["size_factors", "one size"]),
         ("assets/profiles/laptop.yaml", {"student": "nobody"}, ["student", "nobody"]),
         ("sources/madison/character.yaml", {"born": "yesterday"}, ["character.yaml", "born", "yesterday"]),
     ],

@@ -175,6 +175,9 @@ def test_bounds_come_from_the_profile(check, make_pairs, make_profile, character
     assert check(frame.head(17), profile=make_profile(expectations=Expectations(min_rows_share=0.5))).passed
     assert check(frame.head(3), profile=make_profile(size_factor=0.1)).passed
     assert check(frame.head(1), profile=make_profile(size_factor=0.1)).failed("error") == ("row_count",)
+    own = make_profile(size_factors={"keeper_dataset_v1": 0.1})
+    assert check(frame.head(3), profile=own).passed
+    assert check(frame.head(1), profile=own).failed("error") == ("row_count",)
 
 
 def test_supervised_rows_are_not_asked_for_a_rejected_side(check, sealed, make_pairs) -> None:

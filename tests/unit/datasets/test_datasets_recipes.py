@@ -103,6 +103,16 @@ def test_declared_sizes_at_a_tenth(declared, make_pairs, make_answers, make_prof
     }
 
 
+def test_a_dataset_may_have_a_size_of_its_own(declared, make_pairs, make_answers, make_profile, character) -> None:
+    def profile(size_factor: float):
+        return make_profile(size_factor, size_factors={"madison_dataset_sft": 0.05})
+
+    made = build_all(declared, make_pairs, make_answers, profile, character, size_factor=0.1)
+    frame, facts = made["sft"]
+    assert (frame.height, facts["size_factor"]) == (21 + 1 * 5, 0.05)
+    assert made["v3b"][0].height == 48
+
+
 def test_scaled_reckons_in_decimal() -> None:
     assert scaled(475, 0.1) == 48
     assert scaled(100, 0.07) == 7  # in binary floating point 100 × 0.07 is 7.000000000000001
