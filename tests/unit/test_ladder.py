@@ -71,12 +71,18 @@ def opened(project: Path) -> tuple[Declarations, Chain]:
 def summary(modes: tuple[str, ...]) -> dict[str, Any]:
     def one(i: int) -> dict[str, Any]:
         interval = {"mean": 3.0 + i, "low": 2.5 + i, "high": 3.5 + i}
-        return {"overall": interval, "raw_overall": interval, "categories": {}, "difficulties": {},
+        return {"overall": interval, "raw_overall": interval, "categories": {}, "difficulties": {}, "components": {},
                 "critical_failures": i, "unscored": 0, "nats_per_token": 4.0 - i / 10}  # fmt: skip
 
     tuned = {m: {"difference": float(i), "low": i - 0.5, "high": i + 0.5} for i, m in enumerate(modes) if m != "base"}
     judge = {"name": "rubric-local", "version": "1"}
-    return {"judge": judge, "suite_hash": "s", "modes": {m: one(i) for i, m in enumerate(modes)}, "paired": tuned}
+    return {
+        "judge": judge,
+        "suite_hash": "s",
+        "prompts": 3,
+        "modes": {m: one(i) for i, m in enumerate(modes)},
+        "paired": tuned,
+    }
 
 
 def publish(d: Declarations, chain: Chain, name: str) -> None:
