@@ -31,6 +31,7 @@ from foundry_pipeline.docs.descriptions import Descriptions, load_descriptions
 from foundry_pipeline.launch import write_json
 from foundry_pipeline.lineage.hashing import digest
 from foundry_pipeline.settings import Settings, load_settings
+from tests.prepared import publish_made
 
 TYPES: dict[str, Any] = {
     "String": pl.String, "Int64": pl.Int64, "Float64": pl.Float64, "Boolean": pl.Boolean, "List(String)": pl.List(pl.String),
@@ -87,21 +88,7 @@ def publish(chain: Chain, described: Descriptions, name: str) -> None:
         frame = pl.DataFrame(schema={c: TYPES[t] for c, t in held.columns.items()})
         frame.clear(36).write_parquet(payload / f"{table}.parquet")
     (payload / "made.txt").write_text(name)
-    records = {i: chain.resolve(i).record for i in stage.inputs}
-    chain.store.publish(
-        payload,
-        record={
-            "name": name,
-            "kind": stage.kind,
-            "input_hash": found.input_hash,
-            "inputs": {i: {"content": r.content_hash, "input": r.input_hash} for i, r in records.items() if r},
-            "declaration": stage.declaration,
-            "external": chain.external(stage),
-            "code_version": chain.code_version(stage),
-            "facts": {"built_at": "2026-02-01T00:00:00+00:00", "build_seconds": 1.0},
-        },
-    )
-    chain.store.discard_work(found.input_hash)
+    publish_made(chain, name, payload, {"built_at": "2026-02-01T00:00:00+00:00", "build_seconds": 1.0})
 
 
 def remember(chain: Chain, root: Path) -> int:

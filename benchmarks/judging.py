@@ -14,20 +14,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from foundry_pipeline.declarations.judging import OpenAIJudge
 from foundry_pipeline.declarations.remote import RemoteService
 from foundry_pipeline.declarations.sources import Character, EvaluationPrompt
-from foundry_pipeline.evaluation.model_judge import Ask, ModelJudge, judge_ref
-from foundry_pipeline.models.cache import ResponseCache
-from foundry_pipeline.models.money.spending import open_spending
-from foundry_pipeline.models.remote.answering import answer_all
+from foundry_pipeline.evaluation.model_judge import ModelJudge, judge_ref
 from foundry_pipeline.models.remote.client import body_of
-from foundry_pipeline.models.requests import ChatRequest, Reply
-from tests.servers.asking import environment, price_table, surroundings
+from tests.servers.asking import environment, judging, surroundings
 from tests.servers.running import running
 
 SECONDS = 0.5
@@ -50,14 +45,14 @@ def main(answers: int = 216, at_once: int = 50) -> None:
             running("openai", folder / "server", wait=SECONDS) as server,
             surroundings(environment(None, OPENAI_BASE_URL=server.url)),
         ):
-            judge = ModelJudge(declared, someone, "He keeps the light. " * 500, _asking(folder, declared))
+            judge = ModelJudge(declared, someone, "He keeps the light. " * 500, judging(folder, declared))
             requests = judge.requests(items)
             bare = _bare(server.url, [body_of(judge_ref(declared), request) for request in requests], at_once)
             began = time.monotonic()
             judge.prepare(items)
             here = time.monotonic() - began
             began = time.monotonic()
-            again = ModelJudge(declared, someone, "He keeps the light. " * 500, _asking(folder, declared))
+            again = ModelJudge(declared, someone, "He keeps the light. " * 500, judging(folder, declared))
             again.prepare(items)
             stored = time.monotonic() - began
     floor = math.ceil(answers / at_once) * SECONDS
@@ -65,27 +60,6 @@ def main(answers: int = 216, at_once: int = 50) -> None:
     print(
         f"bare threads {bare:.2f} s · here {here:.2f} s ({here / floor:.2f} of the floor) · stored replies {stored:.2f} s"
     )
-
-
-def _asking(folder: Path, declared: OpenAIJudge) -> Ask:
-    money = {
-        "ledger": str(folder / "money.db"),
-        "prices": str(price_table(folder)),
-        "project_usd": "1",
-        "asset": "bench",
-    }
-
-    def ask(requests: Sequence[ChatRequest]) -> list[Reply]:
-        return answer_all(
-            judge_ref(declared),
-            requests,
-            cache=ResponseCache(folder / "responses.db"),
-            spending=open_spending(money),
-            run="bench",
-            progress=lambda *args, **metrics: None,
-        )
-
-    return ask
 
 
 def _bare(url: str, bodies: list[dict], at_once: int) -> float:

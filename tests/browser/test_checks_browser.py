@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from foundry_pipeline.reports.checks_page import render_checks
-from tests.browser.test_report_page import CHROMIUM, DESK, FLAGS, PHONE, Opened
+from tests.browser.pages import DESK, MARKS, PHONE, Opened
 from tests.unit.reports.checks_sample import ESCAPES, SCRIPT, failing_data
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}; install it to run the browser tests"),
-]
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +26,10 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=[(DESK, "light"), (PHONE, "dark")], ids=["desk", "phone-dark"])
-def opened(request: pytest.FixtureRequest, page_file: Path) -> Iterator[Opened]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
-    size, scheme = request.param
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        made = Opened(browser, page_file, size, scheme)
-        yield made
-        browser.close()
+def opened(request: pytest.FixtureRequest, browser: Browser, page_file: Path) -> Iterator[Opened]:
+    made = Opened(browser, page_file, *request.param)
+    yield made
+    made.context.close()
 
 
 def test_it_is_silent_and_asks_nobody(opened: Opened, page_file: Path) -> None:

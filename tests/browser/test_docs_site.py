@@ -17,16 +17,13 @@ from foundry_pipeline.docs.manifest import build_manifest
 from foundry_pipeline.docs.page_data import page_data
 from foundry_pipeline.docs.site import site_pages, write_site
 from foundry_pipeline.settings import Settings
-from tests.browser.test_report_page import CHROMIUM, DESK, FAINT, FLAGS, PHONE
+from tests.browser.pages import DESK, FAINT, MARKS, PHONE, Watched
 from tests.project import make_project
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}; install it to run the browser tests"),
-]
+pytestmark = MARKS
 SCRIPT = "</script><script>window.obeyed = 1</script><img src=x onerror='window.obeyed = 1'>\u202e"
 RUNS = 31  # with the ten that are shipped and all that they share: more than 300 assets
 TOLD = {"at": "2026-01-02T03:04:05+00:00", "on_latest": False, "told_by": "Dagster", "bound": "{'min': 1}"}
@@ -72,27 +69,12 @@ def built(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield started
-        started.close()
-
-
-class Visit:
-    """A page of the site, with everything it said and asked for."""
+class Visit(Watched):
+    """A page of the site."""
 
     def __init__(self, browser: Browser, site: Path, size: tuple[int, int] = DESK, scheme: str = "light") -> None:
+        super().__init__(browser, size, scheme)
         self.site = site
-        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)  # type: ignore[arg-type]
-        self.page: Page = self.context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.said.append(f"pageerror: {error}"))
-        self.page.on("request", lambda request: self.asked.append(request.url))
 
     def to(self, address: str) -> Page:
         self.page.goto("about:blank")  # a new address of the same page would be followed a moment later

@@ -9,43 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from foundry_pipeline.reports.run_report import render_report
+from tests.browser.pages import DESK, FAINT, MARKS, PHONE, Opened
 from tests.unit.reports.report_sample import SCRIPT, sample
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}; install it to run the browser tests"),
-]
-PHONE, DESK = (390, 844), (1280, 900)
+pytestmark = MARKS
 # Pieces of text whose contrast with their ground is below 4.5 to 1.
-FAINT = """() => {
-  const rgb = s => { const m = s.match(/[\\d.]+/g).map(Number); return m.length > 3 && m[3] === 0 ? null : m; };
-  const light = c => { const [r, g, b] = c.slice(0, 3).map(v => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; });
-    return .2126 * r + .7152 * g + .0722 * b; };
-  const ground = e => { for (let n = e; n; n = n.parentElement) { const c = rgb(getComputedStyle(n).backgroundColor); if (c) return c; } return [255, 255, 255]; };
-  const out = [];
-  for (const e of document.querySelectorAll('body *')) {
-    if (![...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim()) || e.tagName === 'title') continue;
-    const style = getComputedStyle(e);
-    const ink = rgb(e.namespaceURI.endsWith('svg') ? style.fill : style.color);
-    const [a, b] = [light(ink), light(ground(e))];
-    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-    if (ratio < 4.5) out.push(ratio.toFixed(2) + ' ' + e.className + ' ' + e.textContent.trim().slice(0, 40));
-  }
-  return [...new Set(out)].slice(0, 10);
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -53,29 +24,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "madison_r2.html"
     path.write_text(render_report(sample()), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        yield started
-        started.close()
-
-
-class Opened:
-    """A page with everything it said and asked for."""
-
-    def __init__(self, browser: Browser, path: Path, size: tuple[int, int], scheme: str = "light") -> None:
-        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)  # type: ignore[arg-type]
-        self.page: Page = self.context.new_page()
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.said.append(f"pageerror: {error}"))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(path.as_uri(), wait_until="networkidle")
 
 
 @pytest.fixture(params=[(DESK, "light"), (PHONE, "light"), (PHONE, "dark")], ids=["desk", "phone", "phone-dark"])

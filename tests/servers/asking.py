@@ -6,19 +6,24 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from foundry_pipeline.declarations.judging import AnyJudge
 from foundry_pipeline.declarations.remote import RemoteService
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.evaluation.model_judge import Ask, judge_ref
 from foundry_pipeline.launch import ScriptSession, write_json
+from foundry_pipeline.models.cache import ResponseCache
 from foundry_pipeline.models.generate import request_lines
 from foundry_pipeline.models.generate import run as generate_run
+from foundry_pipeline.models.money.spending import open_spending
 from foundry_pipeline.models.remote import remote_ref
-from foundry_pipeline.models.requests import ChatRequest, ModelRef
+from foundry_pipeline.models.remote.answering import answer_all
+from foundry_pipeline.models.requests import ChatRequest, ModelRef, Reply
 from tests.servers.running import KEY, ROOT, Server
 
 MODEL = "claude-test-1"
@@ -67,6 +72,29 @@ def spec_for(folder: Path, model: ModelRef, requests: list[ChatRequest], *, budg
             "asset": "keeper_teacher_responses",
         },
     }
+
+
+def judging(folder: Path, declared: AnyJudge, *, budget: str = "5") -> Ask:
+    """How a judge's requests are put: response cache and budget in `folder`, then the server that the environment names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    money = {
+        "ledger": str(folder / "money.db"),
+        "prices": str(price_table(folder)),
+        "project_usd": budget,
+        "asset": "e",
+    }
+
+    def ask(requests: Sequence[ChatRequest]) -> list[Reply]:
+        return answer_all(
+            judge_ref(declared),
+            requests,
+            cache=ResponseCache(folder / "responses.db"),
+            spending=open_spending(money),
+            run="r",
+            progress=lambda *args, **metrics: None,
+        )
+
+    return ask
 
 
 def environment(server: Server | None, **extra: str) -> dict[str, str]:

@@ -15,14 +15,12 @@ from foundry_pipeline.declarations.remote import RemoteService
 from foundry_pipeline.declarations.sources import Character, EvaluationPrompt
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.evaluation.judge_prompt import SCHEMA, answer_block, rubric_block
-from foundry_pipeline.evaluation.model_judge import Ask, ModelJudge, combined, judge_ref
+from foundry_pipeline.evaluation.model_judge import ModelJudge, combined
 from foundry_pipeline.evaluation.replies import KEYS, JudgeReply
 from foundry_pipeline.evaluation.scoring import COMPONENTS, WEIGHTS
 from foundry_pipeline.models.cache import ResponseCache
-from foundry_pipeline.models.money.spending import open_spending
-from foundry_pipeline.models.remote.answering import answer_all
 from foundry_pipeline.models.requests import ChatRequest, Reply
-from tests.servers.asking import MODEL, PRICES, environment, price_table, surroundings
+from tests.servers.asking import MODEL, PRICES, environment, judging, surroundings
 from tests.servers.running import Server, running
 
 KEEPER = Character(
@@ -66,29 +64,6 @@ def nobody(requests: Sequence[ChatRequest]) -> list[Reply]:
     raise AssertionError("nobody is to be asked")
 
 
-def asking(folder: Path, declared: ClaudeJudge | OpenAIJudge, *, budget: str = "5") -> Ask:
-    """The response cache and the budget in front of the server that the environment names."""
-    folder.mkdir(parents=True, exist_ok=True)
-    money = {
-        "ledger": str(folder / "money.db"),
-        "prices": str(price_table(folder)),
-        "project_usd": budget,
-        "asset": "e",
-    }
-
-    def ask(requests: Sequence[ChatRequest]) -> list[Reply]:
-        return answer_all(
-            judge_ref(declared),
-            requests,
-            cache=ResponseCache(folder / "responses.db"),
-            spending=open_spending(money),
-            run="r",
-            progress=lambda *args, **metrics: None,
-        )
-
-    return ask
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with (
@@ -100,7 +75,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_only_what_cannot_be_read_is_asked_again_and_nothing_is_asked_twice(server: Server, tmp_path: Path) -> None:
     before, billed = len(server.events("received")), server.account()["delivered"]
-    judge = ModelJudge(claude(), KEEPER, CONSTITUTION, asking(tmp_path, claude()))
+    judge = ModelJudge(claude(), KEEPER, CONSTITUTION, judging(tmp_path, claude()))
     judge.prepare(items())
     plain, loose, room, refused, cut, loop, empty = (judge.judge(PROMPT, answer) for answer in ANSWERS)
     # Five answers, and three of them once more; the loop and the blank were sent to nobody.
@@ -120,7 +95,7 @@ def test_only_what_cannot_be_read_is_asked_again_and_nothing_is_asked_twice(serv
     assert all(json.loads(text) for text in records["mended"].drop_nulls())
     assert judge.facts() == {"replies": 8, "asked_again": 3, "repaired": 1, "not_sent": {"empty": 1, "loop": 1}}
 
-    again = ModelJudge(claude(), KEEPER, CONSTITUTION, asking(tmp_path, claude()))
+    again = ModelJudge(claude(), KEEPER, CONSTITUTION, judging(tmp_path, claude()))
     again.prepare(reversed(items()))
     assert again.records().equals(records)
     assert [again.judge(PROMPT, answer) for answer in ANSWERS[:3]] == [plain, loose, room]
@@ -128,14 +103,14 @@ def test_only_what_cannot_be_read_is_asked_again_and_nothing_is_asked_twice(serv
     paid = server.account()["delivered"]
     assert paid > billed
 
-    anew = ModelJudge(claude(), KEEPER, CONSTITUTION, asking(tmp_path, claude()), anew=1)
+    anew = ModelJudge(claude(), KEEPER, CONSTITUTION, judging(tmp_path, claude()), anew=1)
     anew.judge(PROMPT, ANSWERS[0])
     assert len(server.events("received")) - before == 9
     assert anew.version == judge.version
 
 
 def test_the_rubric_is_read_from_the_providers_cache(server: Server, tmp_path: Path) -> None:
-    judge = ModelJudge(claude(), KEEPER, CONSTITUTION + "Another keeper. ", asking(tmp_path, claude()))
+    judge = ModelJudge(claude(), KEEPER, CONSTITUTION + "Another keeper. ", judging(tmp_path, claude()))
     for answer in ("One answer.", "Another answer."):
         judge.judge(PROMPT, answer)
     stored = ResponseCache(tmp_path / "responses.db")
@@ -154,7 +129,7 @@ def test_the_rubric_is_read_from_the_providers_cache(server: Server, tmp_path: P
 
 def test_a_budget_stops_the_judge_before_it_asks(server: Server, tmp_path: Path) -> None:
     before = len(server.events("received"))
-    judge = ModelJudge(claude(), KEEPER, CONSTITUTION, asking(tmp_path, claude(), budget="0.000001"))
+    judge = ModelJudge(claude(), KEEPER, CONSTITUTION, judging(tmp_path, claude(), budget="0.000001"))
     with pytest.raises(FoundryError, match="budget"):
         judge.judge(PROMPT, "An answer for which there is no money.")
     assert len(server.events("received")) == before
@@ -162,7 +137,7 @@ def test_a_budget_stops_the_judge_before_it_asks(server: Server, tmp_path: Path)
 
 def test_without_a_key_nothing_is_asked_and_the_variable_is_named(tmp_path: Path) -> None:
     with surroundings(environment(None)), pytest.raises(FoundryError, match="ANTHROPIC_API_KEY"):
-        ModelJudge(claude(), KEEPER, CONSTITUTION, asking(tmp_path, claude())).judge(PROMPT, ANSWERS[0])
+        ModelJudge(claude(), KEEPER, CONSTITUTION, judging(tmp_path, claude())).judge(PROMPT, ANSWERS[0])
 
 
 def test_a_server_of_the_openai_protocol_judges_by_schema_and_repeats_are_averaged(tmp_path: Path) -> None:
@@ -172,7 +147,7 @@ def test_a_server_of_the_openai_protocol_judges_by_schema_and_repeats_are_averag
     with running("openai", tmp_path / "server", models=["judge-7b"]) as server:
         extra = {"OPENAI_BASE_URL": server.url}
         with surroundings(environment(None, **extra)):
-            judge = ModelJudge(declared, KEEPER, CONSTITUTION, asking(tmp_path, declared))
+            judge = ModelJudge(declared, KEEPER, CONSTITUTION, judging(tmp_path, declared))
             judge.prepare(items(ANSWERS[:1]))
             found = judge.judge(*items()[0])
         assert len(server.events("received")) == 3
