@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
-from foundry_pipeline.corpus.addresses import PUBLISHED, FetchError, is_private, joined
+from foundry_pipeline.corpus.addresses import PUBLISHED, FetchError, joined
 from foundry_pipeline.corpus.challenges import challenged, page_where_data_was_asked
+from foundry_pipeline.corpus.connecting import guarded_client, judge_address
 from foundry_pipeline.corpus.pace import Pace, Refused, refused
 from foundry_pipeline.declarations.network import FetchLimits, check_url
 from foundry_pipeline.lineage.store import disk_error
@@ -87,14 +88,12 @@ class Fetcher:
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        import httpx2
-
         self.limits, self.requests = limits, 0
         self._pace, self._allowed, self._clock, self._sleep = pace, allowed, clock, sleep
         agent = "foundry-pipeline/0.1" + (f" ({limits.contact})" if limits.contact else "")
-        self._client = httpx2.Client(
+        self._client = guarded_client(
+            allowed=limits.private_hosts,
             timeout=limits.timeout_seconds,
-            follow_redirects=False,  # each step is judged here
             # Only what the standard library undoes in bounded pieces.
             headers={"User-Agent": agent, "Accept-Encoding": "gzip, deflate"},
         )
@@ -160,13 +159,8 @@ class Fetcher:
             check_url(here)
         except ValueError as error:
             raise FetchError(f"not an address to fetch: {error}", where=here[:200], mend="correct the URL") from error
-        if here != first and is_private(here) and not is_private(first):
-            raise FetchError(
-                f"redirected to {urlsplit(here).netloc}, an address inside a private network",
-                where=first,
-                mend="declare another address for the document",
-            )
         self._allowed(here)
+        judge_address(here, first=first, allowed=self.limits.private_hosts)
 
     def _ask(self, url: str, into: Path, etag: str, last_modified: str, expect: Expect, before: int) -> Answer | str:
         """One request: an answer, or the address that it redirects to."""

@@ -13,6 +13,7 @@ declared by the user, with a default for each.
 from __future__ import annotations
 
 import datetime as dt
+from ipaddress import IPv6Address
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -41,6 +42,20 @@ def check_url(url: str) -> str:
     return url
 
 
+def check_host(host: str) -> str:
+    """A host alone, in the form that hosts are compared in; raises ValueError for a URL, a port, a pattern."""
+    host = host.strip().lower().removeprefix("[").removesuffix("]").rstrip(".")
+    named = all(
+        part and part.isascii() and part.replace("-", "").replace("_", "").isalnum() for part in host.split(".")
+    )
+    if not named:
+        try:
+            IPv6Address(host)
+        except ValueError as error:
+            raise ValueError("a host by itself is expected, such as `mirror.lan`, `10.0.0.7` or `::1`") from error
+    return host
+
+
 Url = Annotated[str, AfterValidator(check_url)]
 
 
@@ -59,6 +74,9 @@ class FetchLimits(Declaration):
     max_redirects: int = Field(default=5, ge=0, le=20)
     every_hours: float = Field(
         default=0, ge=0, description="a build asks again only after this long; `foundry sources refresh` always asks"
+    )
+    private_hosts: tuple[Annotated[str, AfterValidator(check_host)], ...] = Field(
+        default=(), description="hosts that may lie on this machine or in a private network; any other there is refused"
     )
     contact: str = Field(
         default="", max_length=200, description="address or page shown to the server with each request"

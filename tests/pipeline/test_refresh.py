@@ -78,7 +78,7 @@ def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running
         told["connector"] = {
             "kind": "url",
             "documents": {"winter": {"url": site.url("/winter.txt"), "title": "Winter log", "date": "1851-03-01"}},
-            "fetch": {"requests_per_second": 50, "retries": 0},
+            "fetch": {"requests_per_second": 50, "retries": 0, "private_hosts": ["127.0.0.1"]},
         }
         manifest.write_text(yaml.safe_dump(told))
         monkeypatch.setenv("FOUNDRY_ROOT", str(project.root))

@@ -16,6 +16,7 @@ from foundry_pipeline.lineage.store import Store
 from tests.servers.source_server import Site
 
 QUICK = {"requests_per_second": 50, "backoff_seconds": 0.01, "timeout_seconds": 5, "retries": 2}
+QUICK |= {"private_hosts": ["127.0.0.1"]}  # where the test's own site is
 
 
 @dataclass
