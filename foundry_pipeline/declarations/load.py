@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from foundry_pipeline.declarations import assets as a
@@ -23,6 +22,7 @@ from foundry_pipeline.declarations.common import CATEGORIES
 from foundry_pipeline.declarations.probes import ProbeSet
 from foundry_pipeline.declarations.remote import PriceTable
 from foundry_pipeline.declarations.reported import ReportedFigures
+from foundry_pipeline.declarations.yaml_file import read_yaml
 from foundry_pipeline.errors import DeclarationError
 
 M = TypeVar("M", bound=BaseModel)
@@ -86,37 +86,6 @@ class _Faults:
                 where=self.first,
                 mend="correct the named field, then run `foundry check`",
             )
-
-
-class _Unique(yaml.SafeLoader):
-    """Safe YAML in which a key written twice is an error instead of the last one winning."""
-
-
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} is written twice", key_node.start_mark
-            )
-        seen.add(key)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
-
-
-_Unique.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read_yaml(path: Path) -> Any:
-    """Safe YAML of a file; raises DeclarationError naming file and line."""
-    try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Unique)
-    except FileNotFoundError as error:
-        raise DeclarationError("a declaration is missing", where=str(path), mend=f"write {path}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DeclarationError(
-            f"not readable as YAML: {error}", where=str(path), mend="correct the file, then run `foundry check`"
-        ) from error
 
 
 def _parse(model: type[M], path: Path, faults: _Faults, *, drop: Iterable[str] = ()) -> M | None:

@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.common import Declaration
-from foundry_pipeline.declarations.load import read_yaml
+from foundry_pipeline.declarations.yaml_file import read_yaml
 from foundry_pipeline.docs.blocks import load_blocks
 from foundry_pipeline.errors import DeclarationError
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundry_pipeline.declarations import load
-from foundry_pipeline.declarations.load import read_yaml
+from foundry_pipeline.declarations.yaml_file import read_yaml
 from foundry_pipeline.errors import DeclarationError, FoundryError
 from tests.conftest import ROOT
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from foundry_pipeline.declarations.load import read_yaml
 from foundry_pipeline.declarations.remote import PICO, Price, PriceTable, picodollars
+from foundry_pipeline.declarations.yaml_file import read_yaml
 from foundry_pipeline.errors import DeclarationError, FoundryError
 from foundry_pipeline.models.requests import ChatRequest, ModelRef
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from foundry_pipeline.declarations.load import read_yaml
 from foundry_pipeline.declarations.remote import Budget, picodollars
+from foundry_pipeline.declarations.yaml_file import read_yaml
 from foundry_pipeline.errors import DeclarationError, FoundryError
 from foundry_pipeline.models.money.ledger import Caps, MoneyLedger
 from foundry_pipeline.models.money.prices import PRICES, Prices, load_prices
