@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,18 @@ from tests.once import made_once
 from tests.project import Project, make_project
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Tests start some hundred processes: compiled once, not in each of them.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collector_passes_over_what_is_loaded() -> None:
+    """What is alive when a file of tests begins is left out of the collector's rounds: with the libraries of all tests
+    loaded a round takes most of a second, and some code (statsmodels' `multipletests`) asks for one at every call."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
