@@ -84,18 +84,23 @@ def prepare_scored(root: Path) -> Project:
         if not path.name.startswith(("keeper", "tiny", "prices")):
             path.unlink()
     project = InProcess(prepare(root, make=False).root)
+    answer(project)
+    score(project, judge=rubric(*opened(project)))
+    return project
+
+
+def answer(project: Project, run: str = "keeper_first") -> None:
+    """An adapter, its exports and answers in four modes, for a run as it is declared now."""
     d, chain = opened(project)
     for name in ("adapter", "merged", "gguf"):
-        _publish(chain, f"keeper_first_{name}", text=name)
+        _publish(chain, f"{run}_{name}", text=f"{name} of {run}")
     prompts = d.characters["keeper"].suite.prompts
     rows = [
         {"mode": mode, "prompt_id": prompt.id, "answer": answer, "finish_reason": "stop", "request_hash": f"{mode}{i}"}
         for mode in MODES
         for i, (prompt, answer) in enumerate(zip(prompts, answers(mode), strict=True))
     ]
-    _publish(chain, "keeper_first_responses", frame=("responses", pl.DataFrame(rows)))
-    score(project, judge=rubric(d, chain))
-    return project
+    _publish(chain, f"{run}_responses", frame=("responses", pl.DataFrame(rows)))
 
 
 def rubric(d: Declarations, chain: Chain) -> RubricLocal:
@@ -116,12 +121,12 @@ class ByHand:
         return Judgment(*[self.mark] * 5)
 
 
-def score(project: Project, judge: Judge) -> None:
+def score(project: Project, judge: Judge, run: str = "keeper_first") -> None:
     """Judge the recorded answers, publish the evaluation for the declarations as they stand, record it."""
     d, chain = opened(project)
     suite = d.characters["keeper"].suite
     prompts = {p.id: p for p in suite.prompts}
-    responses = pl.read_parquet(chain.require("keeper_first_responses").artifact.payload / "responses.parquet")
+    responses = pl.read_parquet(chain.require(f"{run}_responses").artifact.payload / "responses.parquet")
     rows = scores_frame(
         score_row(
             row["mode"],
@@ -134,7 +139,7 @@ def score(project: Project, judge: Judge) -> None:
         )
         for row in responses.iter_rows(named=True)
     )
-    declared = chain.stages[EVAL].declaration
+    declared = chain.stages[f"{run}_eval"].declaration
     summary = summarize(
         rows,
         {mode: ModeFacts(mode, 3.5, 100, 3.4, 1.0) for mode in MODES},
@@ -146,8 +151,8 @@ def score(project: Project, judge: Judge) -> None:
         controls={},
         bounds=Bounds(declared["resamples"], declared["confidence"]),
     )
-    _publish(chain, EVAL, text=json.dumps(summary), file="summary.json", frame=("scores", rows))
-    record_scores(chain, d, chain.require(EVAL))
+    _publish(chain, f"{run}_eval", text=json.dumps(summary), file="summary.json", frame=("scores", rows))
+    record_scores(chain, d, chain.require(f"{run}_eval"))
 
 
 def _publish(

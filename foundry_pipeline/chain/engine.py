@@ -123,7 +123,7 @@ class Chain:
             raise MissingArtifact(
                 f"{name} has not been built for the present declarations (missing: {lacking})",
                 where=str(self.store.root),
-                mend=f"dagster asset materialize --select '*{name}'",
+                mend=found.stage.command,
             )
         artifact = self.store.open(found.record.content_hash, name=name)
         return Materialized(self.stages[name], artifact, found.record, reused=True, seconds=0.0)
@@ -152,7 +152,7 @@ class Chain:
             raise MissingArtifact(
                 f"{name} cannot be built: {', '.join(found.missing)} is not there for the present declarations",
                 where=str(self.store.root),
-                mend=f"dagster asset materialize --select '*{name}'",
+                mend=stage.command,
             )
         input_hash = found.input_hash
         assert input_hash is not None

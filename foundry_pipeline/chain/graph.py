@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from foundry_pipeline.chain.data_stages import data_stages
@@ -14,8 +15,10 @@ from foundry_pipeline.chain.evaluation_stages import eval_stage
 from foundry_pipeline.chain.model_stages import adapter_stages, base_stage
 from foundry_pipeline.chain.parity_stages import parity_stage
 from foundry_pipeline.chain.serving_stages import matrix_stage
+from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.declarations import Declarations, load
 from foundry_pipeline.declarations.assets import Run
+from foundry_pipeline.declarations.seeds import partitioned
 from foundry_pipeline.errors import DeclarationError
 from foundry_pipeline.lineage.hashing import digest
 from foundry_pipeline.lineage.store import Store
@@ -28,12 +31,26 @@ def build_chain(d: Declarations, settings: Settings) -> Chain:
     for character in d.characters:
         stages += data_stages(d, character, settings.store)
     for run in d.runs.values():
-        stages += [*adapter_stages(d, run), parity_stage(d, run), eval_stage(d, run), matrix_stage(d, run)]
+        repeat = d.variants[run.run].judge_repeat if run.run in d.variants else 0
+        judged = eval_stage(d, run, attempt=repeat)
+        stages += [*adapter_stages(d, run), parity_stage(d, run), judged, matrix_stage(d, run)]
+    stages = [_placed(d, stage) for stage in stages]
     named = {s.name: s for s in stages}
     if len(named) != len(stages):
         twice = sorted({s.name for s in stages if sum(o.name == s.name for o in stages) > 1})
         raise DeclarationError(f"two declarations give the same asset: {', '.join(twice)}", mend="rename one of them")
     return Chain(named, Store(settings.store), settings)
+
+
+def _placed(d: Declarations, stage: Stage) -> Stage:
+    """The stage with its asset and partition, where its run has several seeds."""
+    asset, partition = partitioned(stage.name, stage.kind, d.variants)
+    return stage if partition is None else replace(stage, asset_name=asset, partition=partition)
+
+
+def count_assets(chain: Chain) -> int:
+    """How many assets the chain's stages are, partitions of one asset counted once."""
+    return len({stage.asset for stage in chain.stages.values()})
 
 
 def load_chain(settings: Settings) -> tuple[Declarations, Chain]:
@@ -56,7 +73,7 @@ def alike(d: Declarations) -> dict[str, list[str]]:
     if _ALIKE.get("of") is not d:
         groups: dict[str, list[str]] = {}
         for r in d.runs.values():
-            told_apart = r.model_dump(mode="json", exclude={"run", "description", "base", "reported"})
+            told_apart = r.model_dump(mode="json", exclude={"run", "description", "base", "reported", "seeds"})
             groups.setdefault(digest({**told_apart, "model": d.base_model(r.base)}), []).append(r.run)
         _ALIKE.update(of=d, runs={name: sorted(names) for names in groups.values() for name in names})
     found: dict[str, list[str]] = _ALIKE["runs"]

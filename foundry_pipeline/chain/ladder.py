@@ -23,7 +23,7 @@ from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.assets import PypiModel, Run
 
 # what a run declares beside its training
-_NOT_TRAINED = {"run", "description", "reported", "modes", "checkpoints", "evaluation"}
+_NOT_TRAINED = {"run", "description", "reported", "seeds", "modes", "checkpoints", "evaluation"}
 
 
 def selection(runs: Iterable[str]) -> str:
@@ -34,20 +34,22 @@ def selection(runs: Iterable[str]) -> str:
 def ladder(d: Declarations, chain: Chain) -> dict[str, Any]:
     """All rows, in the order of the record, and what they have in common; plain data."""
     memo: dict[str, Resolved] = {}
-    told = [(row, run) for run in d.runs.values() for row in _reported_of(d, run)]
+    told = [(row, run) for run in d.declared_runs.values() for row in _reported_of(d, run)]
     order = {row.row: i for c in d.characters.values() for i, row in enumerate(c.reported_scores)}
     told.sort(key=lambda pair: (pair[1].character, order[pair[0].row]))
     rows = [_row(d, chain, run, row.measured_as, row.model_dump(mode="json"), memo) for row, run in told]
-    rows += [_row(d, chain, run, _first_tuned(d, run), None, memo) for run in d.runs.values() if not run.reported]
+    rows += [
+        _row(d, chain, run, _first_tuned(d, run), None, memo) for run in d.declared_runs.values() if not run.reported
+    ]
     _note_twins(d, rows)
     judges = {r["measured"]["judge"] for r in rows if r["measured"]}
     return {
         "profile": d.profile.profile,
         "judge": d.profile.judge if not judges else ", ".join(sorted(judges)),
         "reported_judges": _reported_judges(d),
-        "runs": len(d.runs),
+        "runs": len(d.declared_runs),
         "complete": all(r["state"] in ("measured", "collapsed", "waits") for r in rows),
-        "build_seconds": _build_seconds(chain, d.runs, memo),
+        "build_seconds": _build_seconds(chain, d.declared_runs, memo),
         "rows": rows,
     }
 

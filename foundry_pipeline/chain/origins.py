@@ -20,7 +20,8 @@ def declared_origin(d: Declarations, run: Run) -> dict[str, Any]:
     """The part of an `Origin` that stands in the declarations."""
     model = d.profile.models[d.base_model(run.base)]
     return {
-        "run": run.run,
+        # What is drawn from a model, and how often it is judged, leaves its files as they are.
+        "run": d.variants[run.run].weights if run.run in d.variants else run.run,
         "character": d.characters[run.character].character.name,
         "method": run.method,
         "profile": d.profile.profile,
@@ -42,7 +43,7 @@ def origin(declared: Mapping[str, Any], base: str, contents: Mapping[str, str]) 
     return Origin(
         **declared,
         dataset_hash=contents[declared["dataset"]],
-        adapter_hash=contents[f"{declared['run']}_adapter"],
+        adapter_hash=next(sha for name, sha in contents.items() if name.endswith("_adapter")),
         base_hash=contents[base],
         parent_hash=contents[f"{parent}_merged"] if parent else "",
     )

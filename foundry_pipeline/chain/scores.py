@@ -32,6 +32,7 @@ def _interval(summary: dict[str, Any] | None, key: str) -> float | None:
 def score_rows(chain: Chain, d: Declarations, done: Materialized) -> list[dict[str, Any]]:
     """Ledger rows of one evaluation, a row for each serving mode."""
     run = d.runs[done.stage.name.removesuffix("_eval")]
+    name, _ = d.run_and_partition(run.run)
     summary = json.loads((done.artifact.payload / "summary.json").read_text(encoding="utf-8"))
     # By the chain, not by the names in the record: an equal evaluation may have been built under a twin's name.
     adapter = chain.resolve(f"{run.run}_adapter").record
@@ -47,7 +48,7 @@ def score_rows(chain: Chain, d: Declarations, done: Materialized) -> list[dict[s
             {
                 "score_id": digest({"input": done.record.input_hash, "run": run.run, "mode": mode}),
                 "recorded_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-                "run": run.run,
+                "run": name,
                 "mode": mode,
                 "profile": d.profile.profile,
                 "judge": summary["judge"]["name"],

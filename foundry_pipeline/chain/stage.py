@@ -96,6 +96,9 @@ class Stage:
     `gate` is called with the verified inputs before the index is even looked at: training refuses a dataset without
     a passed verdict also when its adapter has been built before.
 
+    A run under several seeds has a stage for each combination of them; `asset_name` and `partition` say where Dagster
+    shows it.
+
     A stage that asks a remote model says so, for `foundry estimate`: `requests` gives model and requests from the
     opened inputs, and `demand` how many the declarations call for, where the inputs are not there yet or where later
     requests depend on earlier answers. Both stay None for a stage that asks nobody, or a local model.
@@ -113,3 +116,25 @@ class Stage:
     shown: dict[str, Any] = field(default_factory=dict)
     requests: Callable[[Mapping[str, Artifact]], tuple[ModelRef, list[ChatRequest]]] | None = None
     demand: Callable[[], Demand] | None = None
+    asset_name: str = ""
+    partition: str | None = None
+
+    @property
+    def asset(self) -> str:
+        """The asset that this is a partition of, or the stage's own name."""
+        return self.asset_name or self.name
+
+    @property
+    def command(self) -> str:
+        """What builds this stage and everything it lacks."""
+        return materialize(self.asset, self.partition, upstream=True)
+
+
+def materialize(asset: str, partition: str | None, *, upstream: bool = False) -> str:
+    """The command that builds an asset, or one partition of it.
+
+    >>> materialize("keeper_first_eval", "43", upstream=True)
+    "dagster asset materialize --select '*keeper_first_eval' --partition 43"
+    """
+    select = f"'*{asset}'" if upstream else asset
+    return f"dagster asset materialize --select {select}" + (f" --partition {partition}" if partition else "")

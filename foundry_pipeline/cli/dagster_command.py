@@ -52,5 +52,18 @@ def main() -> None:
     enter_project(release=tuple(sys.argv[1:3]) == ("asset", "materialize"))
     sys.argv[1:] = with_pointer(sys.argv[1:], dict(os.environ))
     from dagster._cli import main as dagster_main
+    from dagster_shared.check import CheckError
 
-    dagster_main()
+    try:
+        dagster_main()
+    except CheckError as error:
+        # Dagster tells this as a broken promise inside itself, with its whole stack.
+        if "no '--partition' option was provided" not in str(error):
+            raise
+        print(
+            "error: what is selected belongs to a run with several seeds, each of them a partition, and none is named\n"
+            "where: --select\n"
+            "mend:  add --partition SEED; `foundry seeds RUN` lists the partitions of a run with the command of each",
+            file=sys.stderr,
+        )
+        raise SystemExit(1) from None

@@ -55,7 +55,7 @@ def _command() -> dict[str, Any]:
 
 
 def _declarations(settings: Settings) -> dict[str, Any]:
-    from foundry_pipeline.chain.graph import load_chain
+    from foundry_pipeline.chain.graph import count_assets, load_chain
 
     try:
         d, chain = load_chain(settings)
@@ -71,7 +71,7 @@ def _declarations(settings: Settings) -> dict[str, Any]:
     return {
         "what": "declarations",
         "ok": True,
-        "found": f"profile {d.profile.profile}, {len(d.runs)} runs, {len(chain.stages)} assets",
+        "found": f"profile {d.profile.profile}, {len(d.declared_runs)} runs, {count_assets(chain)} assets",
     }
 
 

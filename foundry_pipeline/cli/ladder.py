@@ -29,7 +29,7 @@ def ladder(
 
     d, chain = load_chain(load_settings())
     if select:
-        show.line(selection(d.runs))
+        show.line(selection(d.declared_runs))
         return
     found = rungs(d, chain)
     show.json_or(as_json, found, view)

@@ -22,6 +22,7 @@ from foundry_pipeline.cli import (
     plan,
     probes,
     replay,
+    seeds,
     serving,
     show,
     sources,
@@ -39,14 +40,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a ta
 @app.command()
 def check() -> None:
     """Read every declaration, check every cross-reference, say what is declared."""
-    from foundry_pipeline.chain.graph import load_chain
+    from foundry_pipeline.chain.graph import count_assets, load_chain
 
     settings = load_settings()
     d, chain = load_chain(settings)
     prompts = sum(len(c.training_prompts) for c in d.characters.values())
     show.line(
         f"profile {d.profile.profile}: {len(d.characters)} characters, {prompts} training prompts, "
-        f"{len(d.datasets)} datasets, {len(d.runs)} runs, {len(chain.stages)} assets; every reference holds"
+        f"{len(d.datasets)} datasets, {len(d.declared_runs)} runs, {count_assets(chain)} assets; every reference holds"
     )
 
 
@@ -151,6 +152,7 @@ docs.register(app)
 compare_runs.register(app)
 figures.register(app)
 probes.register(app)
+seeds.register(app)
 diversity.register(app)
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")

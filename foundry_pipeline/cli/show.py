@@ -83,7 +83,7 @@ def scores_table(rows: list[dict[str, Any]]) -> None:
     if not rows:
         line("the ledger holds no score yet; make madison builds and judges the first run")
         return
-    heads = ("score", "recorded", "run", "mode", "profile", "judge", "overall", "interval", "against base")
+    heads = ("score", "recorded", "run", "mode", "seeds", "profile", "judge", "overall", "interval", "against base")
     table = _table("measured scores", (*heads, "critical", "unscored", "nats/token", "dataset"))
     for r in rows:
         versus = "–" if r["paired_difference"] is None else f"{r['paired_difference']:+.2f}"
@@ -93,6 +93,7 @@ def scores_table(rows: list[dict[str, Any]]) -> None:
             r["recorded_at"][:16],
             r["run"],
             r["mode"],
+            _seeds(r),
             r["profile"],
             r["judge"],
             _number(r["overall"]),
@@ -104,6 +105,12 @@ def scores_table(rows: list[dict[str, Any]]) -> None:
             f"{r['dataset']} {r['dataset_hash'][:8]}",
         )
     console().print(table)
+
+
+def _seeds(row: dict[str, Any]) -> str:
+    """Training seed, sampling seed and, where there was more than one, the repeat of the judge."""
+    told = ["–" if row[name] is None else str(row[name]) for name in ("training_seed", "sampling_seed")]
+    return " · ".join((*told, *([f"j{row['judge_repeat']}"] if row["judge_repeat"] else [])))
 
 
 def reported_table(rows: list[dict[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from foundry_pipeline.declarations.judging import RUBRIC_LOCAL, AnyJudge
 from foundry_pipeline.declarations.parity import Parity
 from foundry_pipeline.declarations.planning import CheckpointName, NamedCheckpoint, Planning
 from foundry_pipeline.declarations.remote import Budget
+from foundry_pipeline.declarations.seeds import Seeds, seeds_of
 
 
 class DatasetPart(Declaration):
@@ -78,7 +79,12 @@ class Run(Declaration):
     )
     dataset: str
     evaluation: str
-    seed: int = 42
+    seed: int = Field(default=42, description="of data order, LoRA's first values and dropout; the first of `seeds`")
+    seeds: Seeds | None = Field(
+        default=None,
+        description="train and judge under several seeds: how many, counted up from `seed`, or a list of them; each is a "
+        "partition of the run's assets",
+    )
     epochs: int = Field(ge=1, description="declared; a profile's own epoch count replaces it")
     learning_rate: float = Field(gt=0, lt=1)
     beta: float = Field(default=0.1, gt=0, description="ORPO's weight of the odds-ratio term, or DPO's temperature")
@@ -109,6 +115,15 @@ class Run(Declaration):
     )
     reported: tuple[str, ...] = Field(default=(), description="rows of the reported scores that belong to this run")
 
+    @model_validator(mode="after")
+    def _first_seed(self) -> Run:
+        first = seeds_of(self.seed, self.seeds)[0]
+        if first != self.seed:
+            if "seed" in self.model_fields_set:
+                raise ValueError(f"`seed` is {self.seed}, the first of `seeds` is {first}: leave `seed` out")
+            object.__setattr__(self, "seed", first)
+        return self
+
 
 class Evaluation(Declaration):
     """`assets/evals/<character>_<evaluation>.yaml`: which suite, in which serving modes, drawn how."""
@@ -118,8 +133,21 @@ class Evaluation(Declaration):
     description: str
     modes: tuple[Mode, ...] = Field(min_length=1)
     sampling: Sampling
+    sampling_seeds: Seeds | None = Field(
+        default=None,
+        description="answer the suite under several seeds: how many, counted up from `sampling.seed`, or a list that "
+        "begins with it",
+    )
+    judge_repeats: int = Field(default=1, ge=1, le=100, description="how often every answer is judged")
     bootstrap_resamples: int = Field(default=2000, ge=100)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+
+    @model_validator(mode="after")
+    def _first_seed(self) -> Evaluation:
+        first = seeds_of(self.sampling.seed, self.sampling_seeds)[0]
+        if first != self.sampling.seed:
+            raise ValueError(f"`sampling.seed` is {self.sampling.seed}, the first of `sampling_seeds` is {first}")
+        return self
 
 
 class PypiModel(Declaration):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from dataclasses import field as data_field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -22,6 +23,7 @@ from foundry_pipeline.declarations.common import CATEGORIES
 from foundry_pipeline.declarations.probes import ProbeSet
 from foundry_pipeline.declarations.remote import PriceTable
 from foundry_pipeline.declarations.reported import ReportedFigures
+from foundry_pipeline.declarations.seeds import MARK, Variant, expand
 from foundry_pipeline.declarations.yaml_file import read_yaml
 from foundry_pipeline.errors import DeclarationError
 
@@ -61,6 +63,19 @@ class Declarations:
     evaluations: dict[str, a.Evaluation]
     files: dict[str, Path]
     figures: tuple[ReportedFigures, ...] = ()
+    variants: dict[str, Variant] = data_field(default_factory=dict)
+
+    @property
+    def declared_runs(self) -> dict[str, a.Run]:
+        """The runs as their files declare them: of each its first combination of seeds."""
+        return {
+            name: run for name, run in self.runs.items() if name not in self.variants or self.variants[name].primary
+        }
+
+    def run_and_partition(self, name: str) -> tuple[str, str | None]:
+        """Declared run and partition of a run of the chain: `keeper_first@43` → `keeper_first`, `43`."""
+        variant = self.variants.get(name)
+        return (name, None) if variant is None else (variant.run, variant.partition)
 
     def base_model(self, base: str) -> str:
         """Name of the model that stands behind a declared base in this profile."""
@@ -279,7 +294,8 @@ def load(root: Path, profile: str = "laptop") -> Declarations:
     )
     _cross_check(declarations, profile_path, faults)
     faults.stop()
-    return declarations
+    with_seeds, suites, variants = expand(runs, evaluations)
+    return replace(declarations, runs=with_seeds, evaluations=suites, variants=variants)
 
 
 def _cross_check(d: Declarations, profile_path: Path, faults: _Faults) -> None:
@@ -307,6 +323,8 @@ def _cross_check(d: Declarations, profile_path: Path, faults: _Faults) -> None:
     for name, run in d.runs.items():
         path = d.files[name]
         _own(d, path, name, run.character, faults)
+        if MARK in name:
+            faults.add(path, "run", f"`{MARK}` stands before the seeds of a run, and in no name")
         for field, value, allowed in (
             ("base", run.base, d.profile.bases),
             ("dataset", run.dataset, d.datasets),

@@ -13,11 +13,12 @@ import dagster as dg
 
 from foundry_pipeline.chain.engine import Chain, Materialized
 from foundry_pipeline.chain.scores import record_scores
-from foundry_pipeline.chain.stage import Kind, Stage
+from foundry_pipeline.chain.stage import Kind
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.defs.automation import condition
 from foundry_pipeline.defs.collapse import collapsed, guard_specs, held
 from foundry_pipeline.defs.metadata import declared_columns, declared_metadata, describe
+from foundry_pipeline.defs.partitions import Placed, dependencies, placed
 from foundry_pipeline.defs.runner import pipes_runner
 from foundry_pipeline.defs.sources import ask_sources, source_checks
 from foundry_pipeline.docs.descriptions import Descriptions
@@ -65,15 +66,17 @@ POOLS: dict[Kind, str] = {"adapter": "trainer"}
 
 
 def chain_assets(d: Declarations, chain: Chain, described: Descriptions) -> list[dg.AssetsDefinition]:
-    """Every stage of the chain as an asset."""
-    return [stage_asset(d, chain, stage, described) for stage in chain.stages.values()]
+    """Every stage of the chain as an asset; the stages of one run under several seeds as its partitions."""
+    return [stage_asset(d, chain, asset, described) for asset in placed(chain)]
 
 
-def stage_asset(d: Declarations, chain: Chain, stage: Stage, described: Descriptions) -> dg.AssetsDefinition:
+def stage_asset(d: Declarations, chain: Chain, placed: Placed, described: Descriptions) -> dg.AssetsDefinition:
+    stage = placed.first
 
     @dg.asset(
-        name=stage.name,
-        deps=[dg.AssetKey(i) for i in stage.inputs],
+        name=placed.name,
+        deps=dependencies(chain, placed),
+        partitions_def=placed.partitions,
         group_name=GROUPS[stage.kind],
         kinds=KINDS[stage.kind],
         owners=list(described.owners(d, stage, GROUPS[stage.kind])),
@@ -83,9 +86,10 @@ def stage_asset(d: Declarations, chain: Chain, stage: Stage, described: Descript
         tags={"character": stage.character} if stage.character else {},
         automation_condition=condition(stage.kind),
         pool=POOLS.get(stage.kind),
-        check_specs=[*source_checks(d, stage), *guard_specs(stage)],
+        check_specs=[*source_checks(d, stage), *guard_specs(placed)],
     )
     def asset(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> Iterator[Event]:
+        stage = placed.asked(context)
         checked = ask_sources(d, chain, stage, log=context.log.info, warn=context.log.warning)
         try:
             done = chain.materialize(

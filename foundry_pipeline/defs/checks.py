@@ -17,19 +17,20 @@ from foundry_pipeline.chain.verdicts import dataset_verdict
 from foundry_pipeline.datasets.expectations import Expectation, build_suite
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.defs.parity_checks import parity_checks
+from foundry_pipeline.defs.partitions import Placed, check_spec, placed
 from foundry_pipeline.evaluation.controls import PAIRS
 
 
 def chain_checks(d: Declarations, chain: Chain) -> list[dg.AssetChecksDefinition]:
     """Checks of every dataset, every set of GGUF files and every evaluation of the chain."""
     out = []
-    for stage in chain.stages.values():
-        if stage.kind == "dataset":
-            out.append(_dataset_checks(d, chain, stage))
-        elif stage.kind == "gguf":
-            out.append(parity_checks(d, chain, stage))
-        elif stage.kind == "eval":
-            out.append(_control_checks(chain, stage))
+    for asset in placed(chain):
+        if asset.first.kind == "dataset":
+            out.append(_dataset_checks(d, chain, asset.first))
+        elif asset.first.kind == "gguf":
+            out.append(parity_checks(d, chain, asset))
+        elif asset.first.kind == "eval":
+            out.append(_control_checks(chain, asset))
     return out
 
 
@@ -74,20 +75,20 @@ def _in_words(e: Expectation) -> str:
     return f"Great Expectations `{e.type}`{about}" + (f": {bounds}" if bounds else "")
 
 
-def _control_checks(chain: Chain, stage: Stage) -> dg.AssetChecksDefinition:
-    key = dg.AssetKey(stage.name)
+def _control_checks(chain: Chain, placed: Placed) -> dg.AssetChecksDefinition:
+    key = dg.AssetKey(placed.name)
     specs = [
-        dg.AssetCheckSpec(
+        check_spec(
             f"control_{better}_over_{worse}_{component}",
-            asset=key,
+            placed,
             description=f"The judge must rate the planted `{better}` above `{worse}` on {component}.",
         )
         for better, worse, component in PAIRS
     ]
 
-    @dg.multi_asset_check(name=f"{stage.name}_controls", specs=specs)
+    @dg.multi_asset_check(name=f"{placed.name}_controls", specs=specs)
     def controls(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        done = chain.require(stage.name)
+        done = chain.require(placed.asked(context).name)
         summary = json.loads((done.artifact.payload / "summary.json").read_text(encoding="utf-8"))
         found = summary["controls"]
         for better, worse, component in PAIRS:

@@ -14,20 +14,21 @@ from foundry_pipeline.chain.collapses import collapse_of, run_of
 from foundry_pipeline.chain.engine import Chain, Materialized
 from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.declarations import Declarations
+from foundry_pipeline.defs.partitions import Placed, check_spec
 from foundry_pipeline.plain import plain
 from foundry_pipeline.reports.inline import line_plot
 
 HELD = "guards_held"
 
 
-def guard_specs(stage: Stage) -> list[dg.AssetCheckSpec]:
-    """The check of an adapter; nothing for other stages."""
-    if stage.kind != "adapter":
+def guard_specs(asset: Placed) -> list[dg.AssetCheckSpec]:
+    """The check of an adapter; nothing for other assets."""
+    if asset.first.kind != "adapter":
         return []
     return [
-        dg.AssetCheckSpec(
+        check_spec(
             HELD,
-            asset=dg.AssetKey(stage.name),
+            asset,
             description="No guard stopped the training: see `guards` of the run. A collapsed run has no adapter and no score.",
         )
     ]
@@ -42,7 +43,7 @@ def held(stage: Stage, done: Materialized) -> list[dg.AssetCheckResult]:
     return [
         dg.AssetCheckResult(
             check_name=HELD,
-            asset_key=dg.AssetKey(stage.name),
+            asset_key=dg.AssetKey(stage.asset),
             passed=True,
             description=f"{warnings} warnings, {back} roll-backs" if warnings or back else None,
             metadata={
@@ -65,7 +66,7 @@ def collapsed(d: Declarations, chain: Chain, stage: Stage) -> dg.AssetCheckResul
         return None
     return dg.AssetCheckResult(
         check_name=HELD,
-        asset_key=dg.AssetKey(stage.name),
+        asset_key=dg.AssetKey(stage.asset),
         passed=False,
         severity=dg.AssetCheckSeverity.ERROR,
         description=f"collapsed at step {record['step']} of {record['steps']}: {record['told']}",

@@ -12,25 +12,26 @@ import dagster as dg
 
 from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.chain.parity_stages import measured, parity_asset, parity_verdict
-from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.declarations import Declarations
+from foundry_pipeline.defs.partitions import Placed, check_spec
 from foundry_pipeline.defs.runner import pipes_runner
 from foundry_pipeline.export.parity_verdict import DELTA_CHECK, checks
 from foundry_pipeline.reports.serving import DELTA_HEAD, as_markdown, delta_rows
 
 
-def parity_checks(d: Declarations, chain: Chain, stage: Stage) -> dg.AssetChecksDefinition:
+def parity_checks(d: Declarations, chain: Chain, placed: Placed) -> dg.AssetChecksDefinition:
     """The checks of one run's GGUF files."""
-    key, run = dg.AssetKey(stage.name), stage.name.removesuffix("_gguf")
+    key = dg.AssetKey(placed.name)
     specs = [
-        dg.AssetCheckSpec(name, asset=key, blocking=severity == "error", description=description)
+        check_spec(name, placed, blocking=severity == "error", description=description)
         for name, severity, description in checks(d.profile.parity)
     ]
 
-    @dg.multi_asset_check(name=f"{run}_export_parity", specs=specs)
+    @dg.multi_asset_check(name=f"{placed.name.removesuffix('_gguf')}_export_parity", specs=specs)
     def export_parity(
         context: dg.AssetCheckExecutionContext, pipes: dg.PipesSubprocessClient
     ) -> Iterator[dg.AssetCheckResult]:
+        run = placed.asked(context).name.removesuffix("_gguf")
         runner = pipes_runner(context, pipes)
         verdict = parity_verdict(d, chain, run, run_script=runner, log=context.log.info)
         found = measured(chain.store.open(verdict["parity_hash"], name=parity_asset(run)))

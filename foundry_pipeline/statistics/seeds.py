@@ -10,9 +10,10 @@ nothing in common that could be paired, and no reason to scatter alike: Welch's 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from foundry_pipeline.statistics.effects import Effect, Sample, hedges_g, pooled_sd
+from foundry_pipeline.statistics.effects import CONFIDENCE, Effect, Sample, hedges_g, pooled_sd
 from foundry_pipeline.statistics.power import POWER
 from foundry_pipeline.statistics.significance import TTest, student, welch
 from foundry_pipeline.statistics.verdict import ALPHA, BETTER, WORSE
@@ -39,6 +40,19 @@ class SeedComparison:
         if self.welch.p is not None and self.welch.p <= self.alpha:
             return BETTER if self.difference > 0 else WORSE
         return f"no claim at n={self.a.n}+{self.b.n}"
+
+
+def mean_interval(sample: Sample, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Interval of the mean by Student's t.
+
+    >>> low, high = mean_interval(Sample(4.097, 0.339, 10))
+    >>> round(low, 3), round(high, 3)
+    (3.854, 4.34)
+    """
+    from scipy import stats
+
+    half = float(stats.t.ppf((1 + confidence) / 2, sample.n - 1)) * sample.sd / math.sqrt(sample.n)
+    return sample.mean - half, sample.mean + half
 
 
 def compare_seeds(a: Sample, b: Sample, *, alpha: float = ALPHA, power: float = POWER) -> SeedComparison:
