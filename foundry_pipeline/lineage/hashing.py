@@ -7,9 +7,13 @@ True
 from __future__ import annotations
 
 import ast
+import atexit
+import contextlib
 import hashlib
 import inspect
 import json
+import os
+import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -18,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+_KEPT = 2000  # digests of syntax trees: some ten versions of the whole project
 
 
 def canonical_json(value: Any) -> str:
@@ -58,6 +64,51 @@ def folder_hash(files: dict[str, str]) -> str:
     return digest(sorted(files.items()))
 
 
+class _Kept:
+    """Digests of syntax trees, kept by the hash of their text beside the compiled modules: parsing a hundred modules takes
+    every command half a second. Python's own rules hold: written where bytecode is written, and never missed.
+
+    Another Python, or another way to make digests (this file), has a file of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        this = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+        self._path = folder / f"syntax.{sys.implementation.cache_tag}-{sys.hexversion:x}-{this}.json"
+        self._known: dict[str, str] = {}
+        self._new: dict[str, str] = {}
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            found = json.loads(self._path.read_bytes())
+            if digest(found["digests"]) == found["sum"]:
+                self._known = dict(found["digests"])
+
+    def digest(self, source: str) -> str:
+        key = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+        if key not in self._known:
+            if not self._new:
+                atexit.register(self.write)
+            self._known[key] = self._new[key] = _tree_digest(source)
+        return self._known[key]
+
+    def write(self) -> None:
+        """Add what is new. Of two processes that write at once one is forgotten, and its digests made again."""
+        if sys.dont_write_bytecode:
+            return
+        # What code used to be is not asked for again.
+        kept = self._known if len(self._known) <= _KEPT else self._new
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            temporary.parent.mkdir(exist_ok=True)
+            temporary.write_text(json.dumps({"digests": kept, "sum": digest(kept)}), encoding="utf-8")
+            temporary.replace(self._path)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@cache
+def _kept() -> _Kept:
+    return _Kept(Path(__file__).parent / "__pycache__")
+
+
 class _DropDocstrings(ast.NodeTransformer):
     def _visit_body(self, node: Any) -> Any:
         self.generic_visit(node)
@@ -79,12 +130,12 @@ def _module_digest(module: str) -> str:
     spec = find_spec(module)
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(module)
-    return _tree_digest(Path(spec.origin).read_text(encoding="utf-8"))
+    return _kept().digest(Path(spec.origin).read_text(encoding="utf-8"))
 
 
 @cache
 def _function_digest(function: Callable[..., Any]) -> str:
-    return _tree_digest(inspect.getsource(function))
+    return _kept().digest(inspect.getsource(function))
 
 
 @cache

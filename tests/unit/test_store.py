@@ -185,3 +185,57 @@ def test_code_version_follows_code_and_not_comments(tmp_path: Path, monkeypatch:
     first = version('"""Doc."""\nx = 1\n')
     assert version('"""Other doc."""\n# a comment\nx = 1\n') == first
     assert version('"""Doc."""\nx = 2\n') != first
+
+
+def test_digests_of_code_are_kept_and_never_believed_when_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foundry_pipeline.lineage import hashing
+
+    def digest_of(source: str) -> str:
+        kept = hashing._Kept(tmp_path / "cache")
+        found = kept.digest(source)
+        kept.write()
+        return found
+
+    parsed: list[str] = []
+    whole = hashing._tree_digest
+
+    def counted(source: str) -> str:
+        parsed.append(source)
+        return whole(source)
+
+    monkeypatch.setattr(hashing, "_tree_digest", counted)
+    monkeypatch.setattr(hashing.sys, "dont_write_bytecode", False)
+    first = digest_of("x = 1\n")
+    assert first == whole("x = 1\n")
+    assert [digest_of("x = 1\n"), digest_of("x = 1  # one\n")] == [first, first]
+    assert parsed == ["x = 1\n", "x = 1  # one\n"]
+    (file,) = (tmp_path / "cache").iterdir()
+    text = file.read_text()
+    for damaged in (text.replace(first, "0" * 64), text[:40], "", "[]", "\x00", '{"digests": 1, "sum": "2"}'):
+        file.write_text(damaged)
+        before = len(parsed)
+        assert digest_of("x = 1\n") == first
+        assert len(parsed) == before + 1
+    monkeypatch.setattr(hashing, "_KEPT", 3)
+    for number in range(4):
+        digest_of(f"y = {number}\n")
+    # Once there were more than three, only what was new was kept.
+    assert set(json.loads(file.read_text())["digests"].values()) == {whole("y = 2\n"), whole("y = 3\n")}
+
+
+def test_where_nothing_may_be_written_digests_are_made_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foundry_pipeline.lineage import hashing
+
+    kept = hashing._Kept(tmp_path / "file" / "cache")
+    (tmp_path / "file").write_text("no folder")
+    assert kept.digest("x = 1\n") == hashing._tree_digest("x = 1\n")
+    kept.write()
+    monkeypatch.setattr(hashing.sys, "dont_write_bytecode", True)
+    kept = hashing._Kept(tmp_path)
+    kept.digest("x = 1\n")
+    kept.write()
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
