@@ -10,7 +10,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from foundry_pipeline.errors import Locked
 from foundry_pipeline.launch import read_facts, read_json, run_script, script_command, work_lock, write_spec
 from foundry_pipeline.training.plan import MODULE
 from tests.unit.export.tiny_model import write_tiny
+from tests.warm import WarmStart
 
 
 def hashes(work: Path) -> dict[str, str]:
@@ -33,9 +34,16 @@ def steps_seen(work: Path) -> int:
     return max((json.loads(line)["step"] for line in lines if line.endswith("}")), default=0)
 
 
-def start_and_stop(spec: dict[str, Any], work: Path, step: int, number: signal.Signals) -> int:
+@pytest.fixture(scope="module")
+def warm() -> Iterator[WarmStart]:
+    """For trainings that are stopped on the way. What they are compared with starts cold, and so does what ends them."""
+    with WarmStart() as started:
+        yield started
+
+
+def start_and_stop(warm: WarmStart, spec: dict[str, Any], work: Path, step: int, number: signal.Signals) -> int:
     """Start a training, send it a signal once it has done `step` steps, and return its exit code."""
-    process = subprocess.Popen(script_command(MODULE, write_spec(spec, work)))
+    process = warm.start(MODULE, write_spec(spec, work))
     try:
         end = time.monotonic() + 120
         while steps_seen(work) < step:
@@ -60,7 +68,7 @@ def last_step(work: Path) -> int:
 
 
 def test_killed_torn_and_out_of_room_it_ends_with_the_same_bytes(
-    make_spec: Callable[..., dict[str, Any]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    make_spec: Callable[..., dict[str, Any]], warm: WarmStart, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     spec = make_spec()  # 7 rows × 2 epochs = 14 steps, a checkpoint after every second one
     whole, broken = tmp_path / "whole", tmp_path / "broken"
@@ -71,9 +79,9 @@ def test_killed_torn_and_out_of_room_it_ends_with_the_same_bytes(
     assert [row["step"] for row in facts["history"]] == list(range(1, 15))
 
     # in the first epoch, in order; the lock and the checkpoints stay usable
-    assert start_and_stop(spec, broken, 3, signal.SIGTERM) == 143
+    assert start_and_stop(warm, spec, broken, 3, signal.SIGTERM) == 143
     # in the second epoch, by force
-    assert start_and_stop(spec, broken, 9, signal.SIGKILL) == -signal.SIGKILL
+    assert start_and_stop(warm, spec, broken, 9, signal.SIGKILL) == -signal.SIGKILL
     with pytest.raises(Locked), work_lock(broken), work_lock(broken, wait_seconds=0):
         pass
     torn = last_step(broken)
@@ -114,7 +122,7 @@ def test_killed_torn_and_out_of_room_it_ends_with_the_same_bytes(
 
 
 def test_killed_at_ten_random_steps_it_ends_with_the_same_bytes(
-    make_spec: Callable[..., dict[str, Any]], dense: Path, tmp_path: Path
+    make_spec: Callable[..., dict[str, Any]], dense: Path, warm: WarmStart, tmp_path: Path
 ) -> None:
     """On a model of two layers, guards and probes at work, so that what they remember has to survive as well."""
     warns = {"kl": {"every_steps": 4, "action": "warn"}, "probes": {"every_steps": 5, "action": "warn"}}
@@ -127,7 +135,7 @@ def test_killed_at_ten_random_steps_it_ends_with_the_same_bytes(
     assert steps == 140
     chosen = sorted(random.Random(20).sample(range(1, steps - 5), 10))
     for step in chosen:
-        assert start_and_stop(spec, broken, step, signal.SIGKILL) == -signal.SIGKILL
+        assert start_and_stop(warm, spec, broken, step, signal.SIGKILL) == -signal.SIGKILL
     run_script(MODULE, spec, broken)
     assert hashes(broken) == hashes(whole)
     facts, undisturbed = read_facts(broken), read_facts(whole)
@@ -138,10 +146,13 @@ def test_killed_at_ten_random_steps_it_ends_with_the_same_bytes(
 
 
 @pytest.mark.parametrize("method", ["dpo", "sft"])
-def test_the_other_methods_train(method: str, make_spec: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_the_other_methods_train(
+    method: str, make_spec: Callable[..., dict[str, Any]], warm: WarmStart, tmp_path: Path
+) -> None:
     from safetensors.numpy import load_file
 
-    run_script(MODULE, make_spec(method=method, epochs=1, validation_fraction=0.2), tmp_path / "work")
+    spec = make_spec(method=method, epochs=1, validation_fraction=0.2)
+    assert warm.start(MODULE, write_spec(spec, tmp_path / "work")).wait(timeout=120) == 0
     facts = read_facts(tmp_path / "work")
     assert (facts["rows_per_epoch"], facts["validation_rows"], facts["steps"]) == (5, 2, 5)
     assert facts["validation_loss"] > 0
@@ -169,9 +180,10 @@ def test_two_processes_do_what_one_does(make_spec: Callable[..., dict[str, Any]]
 
 
 def test_a_lost_process_ends_the_training_and_the_next_one_goes_on(
-    make_spec: Callable[..., dict[str, Any]], tmp_path: Path
+    make_spec: Callable[..., dict[str, Any]], dense: Path, warm: WarmStart, tmp_path: Path
 ) -> None:
-    spec = make_spec(gradient_accumulation=2, epochs=3)  # 12 steps
+    spec = make_spec(gradient_accumulation=2, epochs=30)  # 120 steps
+    spec["base_dir"] = str(write_tiny(tmp_path / "tiny", dense))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run_script(MODULE, spec, whole)
     process = subprocess.Popen(
@@ -196,17 +208,18 @@ def test_a_lost_process_ends_the_training_and_the_next_one_goes_on(
     assert "run the same command again" in told
     run_script(MODULE, spec, broken)
     assert hashes(broken) == hashes(whole)
+    assert 2 <= read_facts(broken)["resumed_from"][0] < 120
     # and the other way round: no process outlives the one that started it
     other = tmp_path / "other"
-    process = subprocess.Popen(script_command(MODULE, write_spec(spec, other)))
+    script = warm.start(MODULE, write_spec(spec, other))
     try:
         while steps_seen(other) < 1:
-            assert process.poll() is None
+            assert script.poll() is None
             time.sleep(0.005)
-        peers = children(process.pid)
+        peers = children(script.pid)
     finally:
-        process.kill()
-        process.wait()
+        script.kill()
+        script.wait()
     assert len(peers) == 1
     end = time.monotonic() + 10
     while Path(f"/proc/{peers[0]}").exists() and "Z" not in Path(f"/proc/{peers[0]}/stat").read_text().split()[2]:
