@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from foundry_pipeline.chain.engine import Chain, Materialized
@@ -11,6 +10,7 @@ from foundry_pipeline.chain.graph import load_chain
 from foundry_pipeline.chain.scores import record_scores
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.errors import FoundryError, MissingArtifact
+from foundry_pipeline.evaluation.comparison import read_summary
 from foundry_pipeline.launch import run_script
 from foundry_pipeline.settings import Settings
 
@@ -26,9 +26,8 @@ def known_run(d: Declarations, run: str) -> None:
 
 
 def summary(done: Materialized) -> dict[str, Any]:
-    """The evaluation's `summary.json`, with the run's name."""
-    data = json.loads((done.artifact.payload / "summary.json").read_text(encoding="utf-8"))
-    return {**data, "run": done.stage.name.removesuffix("_eval")}
+    """The evaluation's `summary.json`, with the run's name and with what may be said of its differences."""
+    return {**read_summary(done.artifact.payload), "run": done.stage.name.removesuffix("_eval")}
 
 
 def evaluate(settings: Settings, run: str, *, fresh: bool = False) -> tuple[Materialized, int, bool | None]:

@@ -11,7 +11,6 @@ so, with the command. A collapsed training is told as such and has no score, and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +20,7 @@ from foundry_pipeline.chain.modes import serving_modes
 from foundry_pipeline.chain.scores import adapter_hash
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.assets import PypiModel, Run
+from foundry_pipeline.evaluation.comparison import read_summary
 
 # what a run declares beside its training
 _NOT_TRAINED = {"run", "description", "reported", "seeds", "modes", "checkpoints", "evaluation"}
@@ -94,7 +94,7 @@ def _row(
             out["mend"] = f"dagster asset materialize --select '*{run.run}_eval'"
         return out
     done = chain.store.open(found.content_hash, name=f"{run.run}_eval")
-    summary = json.loads((done.payload / "summary.json").read_text(encoding="utf-8"))
+    summary = read_summary(done.payload)
     return out | {"state": "measured", "measured": _measured(chain, run, mode, summary, memo)}
 
 
@@ -126,6 +126,7 @@ def _measured(
         "against_base": paired.get("difference"),
         "against_base_low": paired.get("low"),
         "against_base_high": paired.get("high"),
+        "against_base_verdict": paired.get("verdict"),
         "critical_failures": judged["critical_failures"],
         "nats_per_token": judged.get("nats_per_token"),
         "steps": adapter.facts.get("steps") if adapter else None,

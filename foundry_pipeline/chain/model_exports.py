@@ -7,7 +7,6 @@ the hashes stand for.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from foundry_pipeline.chain.parity_stages import responses_gate, verdict_in_forc
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.assets import HubModel, Run
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.evaluation.comparison import read_summary
 from foundry_pipeline.export.model_card import ModelCard, Part
 from foundry_pipeline.export.model_folder import PARTS, Weights, write_model
 
@@ -132,8 +132,7 @@ def _there(chain: Chain, name: str) -> Materialized | None:
 def _summary(evaluated: Materialized | None) -> dict[str, Any] | None:
     if evaluated is None:
         return None
-    summary: dict[str, Any] = json.loads((evaluated.artifact.payload / "summary.json").read_text(encoding="utf-8"))
-    return summary
+    return read_summary(evaluated.artifact.payload)
 
 
 def _files(manifest: dict[str, Any]) -> dict[str, str]:

@@ -16,9 +16,10 @@ from foundry_pipeline.chain.stage import BuildContext, Built, Stage
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.assets import Run
 from foundry_pipeline.declarations.sources import Character
+from foundry_pipeline.evaluation.comparison import read_summary
 from foundry_pipeline.evaluation.serving_matrix import serving_matrix
 from foundry_pipeline.launch import read_json
-from foundry_pipeline.lineage.store import Artifact
+from foundry_pipeline.lineage.store import Artifact, Store
 
 SPEED = "tokens_per_second"
 
@@ -90,13 +91,20 @@ def matrix_stage(d: Declarations, run: Run) -> Stage:
     )
 
 
-def matrix_rows(done: Materialized) -> list[dict[str, Any]]:
-    """The rows of a finished matrix, with the speed at which its answers were drawn (None where they were not)."""
+def matrix_rows(done: Materialized, store: Store) -> list[dict[str, Any]]:
+    """The rows of a finished matrix, with the speed at which its answers were drawn (None where they were not) and the
+    verdict on each difference (None where the evaluation behind the matrix is no longer in the store)."""
     speed = done.record.facts.get(SPEED) or {}
+    behind = next((way["content"] for name, way in done.record.inputs.items() if name.endswith("_eval")), None)
+    payload = None if behind is None else store.folder(behind) / "payload"
+    paired = read_summary(payload)["paired"] if payload and (payload / "summary.json").is_file() else {}
     frame = pl.read_parquet(done.artifact.payload / "matrix.parquet")
-    return [{**row, SPEED: speed.get(row["mode"])} for row in frame.iter_rows(named=True)]
+    return [
+        {**row, "verdict": (paired.get(row["mode"]) or {}).get("verdict"), SPEED: speed.get(row["mode"])}
+        for row in frame.iter_rows(named=True)
+    ]
 
 
 def find_matrix(chain: Chain, run: str) -> list[dict[str, Any]]:
     """The rows of a run's matrix as built for the present declarations; raises MissingArtifact with the command."""
-    return matrix_rows(chain.require(matrix_asset(run)))
+    return matrix_rows(chain.require(matrix_asset(run)), chain.store)

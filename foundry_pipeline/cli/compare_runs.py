@@ -11,6 +11,7 @@ from rich.text import Text
 from foundry_pipeline.cli import show
 from foundry_pipeline.plain import plain
 from foundry_pipeline.settings import load_settings
+from foundry_pipeline.statistics.stated import NONE, number, span
 
 Side = Annotated[str, typer.Argument(help="a run (its adapter), run:mode such as madison_r2:base, or a score id")]
 
@@ -52,43 +53,39 @@ def _view(found: dict[str, Any]) -> None:
     w = found["wins"]["overall"]
     show.line(
         f"prompts on which A scores above B: {w['wins']} of {w['n']}, level {w['ties']}, below {w['losses']}; "
-        f"win rate {_percent(w['rate'])} [{_percent(w['low'])}, {_percent(w['high'])}]"
+        f"win rate {_percent(w['rate'])} ({_percent(w['low'])} to {_percent(w['high'])})"
     )
     u = found["unscored"]
     if u["a"] or u["b"]:
         show.line(
             f"unscored answers: A {u['a']}, B {u['b']}; whatever they were worth, the difference lies between "
-            f"{_number(u['lowest'], sign=True)} and {_number(u['highest'], sign=True)}"
+            f"{number(u['lowest'], sign=True)} and {number(u['highest'], sign=True)}"
         )
     claim = {"better": "A is better than B", "worse": "A is worse than B"}.get(overall["verdict"], overall["verdict"])
     show.line(
         f"verdict: {claim} (permutation p at most {found['alpha']:g} and an interval without zero; "
-        f"found four times in five from {_number(overall['detectable'])} points)"
+        f"found four times in five from {number(overall['detectable'])} points)"
     )
 
 
 def _cells(name: str, f: dict[str, Any]) -> tuple[Text, ...]:
-    g = _number(f["g"], sign=True)
+    g = number(f["g"], sign=True)
     if f["g_low"] is not None:
-        g += f" [{_number(f['g_low'], sign=True)}, {_number(f['g_high'], sign=True)}]"
+        g += f" ({span(f['g_low'], f['g_high'], sign=True)})"
     cells = (
         name,
-        _number(f["a"]),
-        _number(f["b"]),
-        _number(f["difference"], sign=True),
-        f"{_number(f['low'], sign=True)} – {_number(f['high'], sign=True)}",
+        number(f["a"]),
+        number(f["b"]),
+        number(f["difference"], sign=True),
+        span(f["low"], f["high"], sign=True) or NONE,
         str(f["n"]),
-        _number(f["p"], 4),
-        _number(f["p_corrected"], 4) if name != "overall" else "–",
+        number(f["p"], 4),
+        number(f["p_corrected"], 4) if name != "overall" else "–",
         g,
-        _number(f["detectable"]),
+        number(f["detectable"]),
         f["verdict"],
     )
     return tuple(Text(cell) for cell in cells)
-
-
-def _number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
-    return "–" if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
 
 
 def _percent(value: float | None) -> str:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from foundry_pipeline.plain import plain
 from foundry_pipeline.reports.tables import bound, observed
+from foundry_pipeline.statistics.stated import measured
 
 WIDTH = 80
 _MINUS = "\N{MINUS SIGN}"
@@ -160,18 +161,17 @@ def _scores(out: Console, scores: Mapping[str, Any]) -> None:
         )
         out.print(Text(f"scores: {why}\n"))
         return
-    table = _table("mode", "judge", "left run", "overall", "right run", "overall", "diff.", right=(3, 5, 6))
+    table = _table("mode", "judge", "left run", "overall", "right run", "overall", right=(3, 5))
     for c in found:
         a, b = c["left"], c["right"]
         _row(
             table,
             c["mode"],
-            c["judge"],
+            f"{c['judge']} {c['judge_version'][:6]}",
             a["run"],
             number(a["overall"], 2),
             b["run"],
             number(b["overall"], 2),
-            number(c["difference"], 2, sign=True),
         )
     out.print(Text("scores of runs trained on either (the runs may differ in more than their data)"))
     out.print(table)
@@ -182,26 +182,30 @@ def _scores(out: Console, scores: Mapping[str, Any]) -> None:
 def _joined(out: Console, comparison: Mapping[str, Any]) -> None:
     """One comparison by category: the pairs of a category beside its points."""
     found = comparison["joined"]
-    names = (comparison["left"]["run"], comparison["right"]["run"], comparison["mode"], comparison["judge"])
+    names = (
+        comparison["left"]["run"],
+        comparison["right"]["run"],
+        comparison["mode"],
+        f"{comparison['judge']} {comparison['judge_version'][:6]}",
+    )
     one, two, mode, judge = (plain(str(name)) for name in names)
     asked = found["overall"]["n"]
     out.print(Text(f"{one} → {two} · {mode} · {judge}" + (f", {asked} questions one by one" if asked else "")))
-    table = _table("category", "pairs", "left", "right", "diff.", "interval", right=(1, 2, 3, 4, 5))
+    table = _table("category", "pairs", "left", "right", "difference", right=(1, 2, 3))
     table.columns[0].min_width = 23  # the longest of the six categories in one line, within 80 columns
     for c in found["categories"]:
         pairs = c["pairs"]
         moved = f"{number(pairs['left'])} → {number(pairs['right'])}"
-        _row(table, c["category"], moved, number(c["left"], 2), number(c["right"], 2), *_difference(c))
-    _row(table, "overall", "", "", "", *_difference(found["overall"]))
+        _row(table, c["category"], moved, number(c["left"], 2), number(c["right"], 2), _said(c))
+    a, b = (comparison[side]["overall"] for side in ("left", "right"))
+    _row(table, "overall", "", number(a, 2), number(b, 2), _said(found["overall"]))
     out.print(table)
     if found["how"] != "paired":
         out.print(Text(plain(found["how"])))
 
 
-def _difference(found: Mapping[str, Any]) -> tuple[str, str]:
-    known = found["low"] is not None and found["high"] is not None
-    bounds = f"{number(found['low'], 2, sign=True)} to {number(found['high'], 2, sign=True)}" if known else "–"
-    return number(found["difference"], 2, sign=True), bounds
+def _said(found: Mapping[str, Any]) -> str:
+    return measured(found) + (f"\n{found['verdict']}" if found["difference"] is not None else "")
 
 
 def _samples(

@@ -11,8 +11,7 @@ from rich.text import Text
 from foundry_pipeline.cli import show
 from foundry_pipeline.plain import plain
 from foundry_pipeline.settings import load_settings
-
-NONE = "–"
+from foundry_pipeline.statistics.stated import NONE, number
 
 
 def ladder(
@@ -107,10 +106,17 @@ def _measured(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         _number(m["overall"]),
         interval,
-        NONE if m["against_base"] is None else f"{m['against_base']:+.2f}",
+        _against(m),
         str(m["critical_failures"]),
         _number(m["nats_per_token"], 3),
     )
+
+
+def _against(m: dict[str, Any]) -> str:
+    """The difference to the base and, below it, what may be said of it."""
+    if m["against_base"] is None:
+        return NONE
+    return f"{number(m['against_base'], sign=True)}\n{m['against_base_verdict']}"
 
 
 def _reported(told: dict[str, Any] | None) -> tuple[Text, Text, str, str, str]:

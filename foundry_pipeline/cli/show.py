@@ -14,6 +14,7 @@ from rich.text import Text
 
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.plain import plain
+from foundry_pipeline.statistics.stated import stated
 
 
 def console() -> Console:
@@ -57,7 +58,7 @@ def summary_table(summary: dict[str, Any]) -> None:
         table.add_column(head, justify="right")
     for mode, m in modes.items():
         paired = summary["paired"].get(mode)
-        versus = "–" if paired is None else f"{paired['difference']:+.2f} [{paired['low']:+.2f}, {paired['high']:+.2f}]"
+        versus = "–" if paired is None else stated(paired)
         table.add_row(
             mode,
             _number(m["overall"]["mean"]),

@@ -156,23 +156,15 @@ def comparisons(left: Sequence[Mapping[str, Any]], right: Sequence[Mapping[str, 
     """Ledger rows of runs trained on either side, put side by side where they may be: one entry a pair of rows.
 
     Only rows of the same judge (and version), suite, profile, serving mode and base model meet; the untuned base has
-    trained on nothing and is left out. Of a run scored more than once the latest row counts. `difference` is right −
-    left of the overall score, unpaired: each has an interval of its own.
+    trained on nothing and is left out. Of a run scored more than once the latest row counts. What may be said of
+    their difference takes the answers behind them (`chain/score_diff.py`).
     """
     same = ("judge", "judge_version", "suite_hash", "profile", "mode", "base_model")
     out = []
     for a in _latest(left):
         for b in _latest(right):
             if a["mode"] != "base" and all(a[name] == b[name] for name in same):
-                known = a["overall"] is not None and b["overall"] is not None
-                out.append(
-                    {
-                        **{name: a[name] for name in same},
-                        "left": _score(a),
-                        "right": _score(b),
-                        "difference": round(b["overall"] - a["overall"], 6) if known else None,
-                    }
-                )
+                out.append({**{name: a[name] for name in same}, "left": _score(a), "right": _score(b)})
     return out
 
 

@@ -13,6 +13,7 @@ import dagster as dg
 
 from foundry_pipeline.chain.engine import Chain, Materialized
 from foundry_pipeline.chain.scores import record_scores
+from foundry_pipeline.chain.serving_stages import matrix_rows
 from foundry_pipeline.chain.stage import Kind
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.defs.automation import condition
@@ -128,10 +129,12 @@ def after(d: Declarations, chain: Chain, done: Materialized) -> dict[str, Any]:
         }
     if done.stage.kind == "serving_matrix":
         from foundry_pipeline.reports.run_report import write_report
+        from foundry_pipeline.reports.serving import matrix_markdown
 
         # Anew: the evaluation wrote it before there was a matrix.
         report = write_report(chain, d, done.stage.name.removesuffix("_serving_matrix"))
-        return {"report": dg.MetadataValue.path(str(report))}
+        table = dg.MetadataValue.md(matrix_markdown(matrix_rows(done, chain.store)))
+        return {"serving matrix": table, "report": dg.MetadataValue.path(str(report))}
     if done.stage.kind != "eval":
         return {}
     from foundry_pipeline.reports.run_report import write_report

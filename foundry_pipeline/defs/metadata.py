@@ -12,13 +12,12 @@ import polars as pl
 from foundry_pipeline.chain.engine import Materialized
 from foundry_pipeline.chain.graph import same_here
 from foundry_pipeline.chain.parity_stages import measured
-from foundry_pipeline.chain.serving_stages import matrix_rows
 from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.docs.descriptions import Descriptions
 from foundry_pipeline.pairs.voice_targeted import as_table
 from foundry_pipeline.reports.inline import line_plot
-from foundry_pipeline.reports.serving import DELTA_HEAD, as_markdown, delta_rows, matrix_markdown
+from foundry_pipeline.reports.serving import DELTA_HEAD, as_markdown, delta_rows
 
 SHARES = (
     "role",
@@ -91,8 +90,6 @@ def describe(done: Materialized, described: Descriptions) -> dict[str, Any]:
             out[name.replace("_", " ")] = value
         else:
             out[name.replace("_", " ")] = dg.MetadataValue.json(value)
-    if done.stage.kind == "serving_matrix":
-        out["serving matrix"] = dg.MetadataValue.md(matrix_markdown(matrix_rows(done)))
     if done.stage.kind == "parity":
         deltas = delta_rows(measured(done.artifact))
         out["delta beside the quantization step"] = dg.MetadataValue.md(as_markdown(DELTA_HEAD, deltas))

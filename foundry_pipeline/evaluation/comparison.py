@@ -10,22 +10,31 @@ questions asked at once: their p values are corrected (Holm) within each family 
 categories at once, one of eight prompts or fewer cannot be claimed by an exact test, however great the difference (the
 smallest p there is, 2/2⁸, times six is 0.047); its interval and effect are given all the same. A category is
 never compared by a side that has no prompt in it: that is how a missing category once became a regression to zero.
+
+    with_verdicts(summary, scores)["paired"]["adapter"]["verdict"]      → "better"
+
+An evaluation's `summary.json` records differences to the untuned base with their intervals; what may be said of them is
+added where they are shown.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from foundry_pipeline.declarations.common import CATEGORIES
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.evaluation.scoring import COMPONENTS
+from foundry_pipeline.evaluation.scoring import BASE_MODE, COMPONENTS
+from foundry_pipeline.statistics.intervals import Interval
 from foundry_pipeline.statistics.proportions import wilson
-from foundry_pipeline.statistics.significance import holm
-from foundry_pipeline.statistics.verdict import ALPHA, Comparison, Rows, compare, pair_up
+from foundry_pipeline.statistics.significance import holm, paired_permutation
+from foundry_pipeline.statistics.verdict import ALPHA, Comparison, Rows, compare, pair_up, verdict_of
 
+_READ = ["mode", "category", "prompt_id", "overall"]
 LOWEST, HIGHEST = 0.0, 10.0  # what an unscored answer could have scored
 
 
@@ -48,7 +57,7 @@ def compare_scores(
     options = {"alpha": alpha, "resamples": resamples, "confidence": confidence, "seed": seed}
 
     def one(left: pl.DataFrame, right: pl.DataFrame, column: str = "overall") -> Comparison:
-        return compare(_rows(left, column), _rows(right, column), **options)  # type: ignore[arg-type]
+        return compare(score_rows(left, column), score_rows(right, column), **options)  # type: ignore[arg-type]
 
     overall = one(a, b)
     if not overall.difference.n:
@@ -58,12 +67,12 @@ def compare_scores(
             mend="foundry scores  # the column of unscored answers says how many there are",
         )
     present = [c for c in CATEGORIES if c in set(a["category"])]
-    categories = _family({c: one(_in(a, c), _in(b, c)) for c in present})
-    components = _family({c: one(a, b, c) for c in COMPONENTS})
+    categories = family({c: one(_in(a, c), _in(b, c)) for c in present})
+    components = family({c: one(a, b, c) for c in COMPONENTS})
     return {
-        "overall": _figures(overall),
-        "categories": {name: _figures(found) for name, found in categories.items()},
-        "components": {name: _figures(found) for name, found in components.items()},
+        "overall": figures(overall),
+        "categories": {name: figures(found) for name, found in categories.items()},
+        "components": {name: figures(found) for name, found in components.items()},
         "wins": {
             "overall": _wins(a, b),
             "categories": {c: _wins(_in(a, c), _in(b, c)) for c in present},
@@ -89,21 +98,49 @@ def require_categories(sides: Mapping[str, pl.DataFrame], guarded: Iterable[str]
             )
 
 
+def read_summary(payload: Path) -> dict[str, Any]:
+    """`summary.json` of an evaluation's payload, its paired differences with verdicts."""
+    summary = json.loads((payload / "summary.json").read_text(encoding="utf-8"))
+    return with_verdicts(summary, pl.read_parquet(payload / "scores.parquet", columns=_READ))
+
+
+def with_verdicts(summary: Mapping[str, Any], scores: pl.DataFrame, *, alpha: float = ALPHA) -> dict[str, Any]:
+    """A summary whose paired differences carry `p`, `alpha` and `verdict`, as `compare_scores` gives them.
+
+    `scores` are the rows that the summary was made from. The recorded interval is the one that counts, so that a verdict
+    never stands beside bounds that it was not reached by.
+    """
+    out = dict(summary)
+    out["paired"] = {mode: _claimed(scores, mode, found, alpha) for mode, found in summary["paired"].items()}
+    return out
+
+
+def _claimed(scores: pl.DataFrame, mode: str, recorded: Mapping[str, Any], alpha: float) -> dict[str, Any]:
+    a, b = (score_rows(scores.filter(pl.col("mode") == name)) for name in (mode, recorded.get("against", BASE_MODE)))
+    ours, theirs, _, _ = pair_up(a, b)
+    p = paired_permutation([round(x - y, 12) for x, y in zip(ours, theirs, strict=True)])
+    bounds = Interval(recorded["difference"], recorded["low"], recorded["high"], recorded["n"])
+    return {**recorded, "p": p, "alpha": alpha, "verdict": verdict_of(bounds, p, alpha)}
+
+
 def _in(frame: pl.DataFrame, category: str) -> pl.DataFrame:
     return frame.filter(pl.col("category") == category)
 
 
-def _rows(frame: pl.DataFrame, column: str) -> Rows:
+def score_rows(frame: pl.DataFrame, column: str = "overall") -> Rows:
+    """The scored rows of one side under a column; unscored ones are left out."""
     scored = frame.filter(pl.col(column).is_not_null())
     return Rows(scored[column].to_list(), scored["category"].to_list(), scored["prompt_id"].to_list())
 
 
-def _family(found: dict[str, Comparison]) -> dict[str, Comparison]:
+def family(found: Mapping[str, Comparison]) -> dict[str, Comparison]:
+    """Comparisons made at once, each with the p value that Holm's correction leaves it."""
     corrected = holm({name: c.p for name, c in found.items()})
     return {name: c.corrected(corrected[name]) for name, c in found.items()}
 
 
-def _figures(found: Comparison) -> dict[str, Any]:
+def figures(found: Comparison) -> dict[str, Any]:
+    """A comparison as plain values; `statistics/stated.py` writes them."""
     effect = found.effect
     return {
         "a": found.mean_a,
@@ -124,7 +161,7 @@ def _figures(found: Comparison) -> dict[str, Any]:
 
 def _wins(a: pl.DataFrame, b: pl.DataFrame) -> dict[str, Any]:
     """Prompts on which the mean score of `a` is above, level with and below that of `b`; a tie counts for half."""
-    ours, theirs, _, _ = pair_up(_rows(a, "overall"), _rows(b, "overall"))
+    ours, theirs, _, _ = pair_up(score_rows(a, "overall"), score_rows(b, "overall"))
     gaps = [round(x - y, 9) for x, y in zip(ours, theirs, strict=True)]
     wins, ties = sum(g > 0 for g in gaps), sum(g == 0 for g in gaps)
     rate = wilson(wins + ties / 2, len(gaps))
@@ -136,6 +173,6 @@ def _worst_case(a: pl.DataFrame, b: pl.DataFrame) -> dict[str, float | None]:
     bounds: dict[str, float | None] = {}
     for name, fill_a, fill_b in (("lowest", LOWEST, HIGHEST), ("highest", HIGHEST, LOWEST)):
         left, right = (t.with_columns(pl.col("overall").fill_null(fill)) for t, fill in ((a, fill_a), (b, fill_b)))
-        ours, theirs, _, _ = pair_up(_rows(left, "overall"), _rows(right, "overall"))
+        ours, theirs, _, _ = pair_up(score_rows(left, "overall"), score_rows(right, "overall"))
         bounds[name] = sum(x - y for x, y in zip(ours, theirs, strict=True)) / len(ours) if ours else None
     return bounds

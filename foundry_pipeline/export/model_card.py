@@ -23,6 +23,7 @@ from foundry_pipeline.datasets.card import CardData as DatasetCard
 from foundry_pipeline.datasets.card import cell, code, link
 from foundry_pipeline.export.gguf_keys import Origin
 from foundry_pipeline.export.parity_verdict import DELTA_CHECK
+from foundry_pipeline.statistics.stated import number, stated
 
 Part = Literal["adapter", "merged", "gguf", "lora"]
 TEMPLATE = "model_card.md.jinja"
@@ -113,7 +114,15 @@ def render_model_card(card: ModelCard) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"cell": cell, "code": code, "link": link, "count": _count, "number": _number, "size": _size}
+    environment.filters |= {
+        "cell": cell,
+        "code": code,
+        "link": link,
+        "count": _count,
+        "number": number,
+        "stated": stated,
+        "size": _size,
+    }
     body = environment.get_template(TEMPLATE).render(
         c=card,
         o=card.origin,
@@ -177,12 +186,6 @@ def _sources(data: DatasetCard) -> list[dict[str, Any]]:
 
 def _count(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}"
-
-
-def _number(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    if value is None:
-        return "–"
-    return (f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}").replace("-", "\N{MINUS SIGN}")
 
 
 def _size(value: float) -> str:

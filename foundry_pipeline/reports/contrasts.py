@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
+import polars as pl
 
-from foundry_pipeline.evaluation.scoring import COMPONENTS
+from foundry_pipeline.evaluation.comparison import family, score_rows
+from foundry_pipeline.evaluation.scoring import COMPONENTS, SCORES_SCHEMA
 from foundry_pipeline.reports.data import BASE_MODE, ReportData
-from foundry_pipeline.statistics.intervals import Interval, paired_interval
+from foundry_pipeline.statistics.verdict import Comparison, compare
 
 
-def component_differences(data: ReportData, mode: str) -> dict[str, Interval]:
-    """Component → mean of `mode` minus the untuned base over questions that both have a score for, with its interval.
+def component_differences(data: ReportData, mode: str) -> dict[str, Comparison]:
+    """Component → comparison of `mode` with the untuned base over the questions that both have a score for.
 
-    Repeats of a question are averaged first, questions are drawn anew within their categories, as for the overall
-    difference in the summary. Empty where nothing can be compared.
+    Five questions asked at once: the p values behind the verdicts are corrected (Holm), as in `foundry compare`. Empty
+    where nothing can be compared.
     """
-    values: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    category = {row["prompt_id"]: row["category"] for row in data.scores}
-    for row in data.scores:
-        for name in COMPONENTS:
-            if row[name] is not None:
-                values[name, row["mode"]][row["prompt_id"]].append(row[name])
-    found = {}
-    for name in COMPONENTS:
-        here, there = values[name, mode], values[name, BASE_MODE]
-        both = sorted(here.keys() & there.keys())
-        if both:
-            found[name] = paired_interval(
-                [math.fsum(here[p]) / len(here[p]) for p in both],
-                [math.fsum(there[p]) / len(there[p]) for p in both],
-                [category[p] for p in both],
-                both,
-                confidence=data.confidence,
-            )
-    return found
+    scores = pl.DataFrame(data.scores, schema=SCORES_SCHEMA, orient="row")
+    here, there = (scores.filter(pl.col("mode") == name) for name in (mode, BASE_MODE))
+    found = {
+        name: compare(score_rows(here, name), score_rows(there, name), confidence=data.confidence)
+        for name in COMPONENTS
+    }
+    return family({name: c for name, c in found.items() if c.difference.n})

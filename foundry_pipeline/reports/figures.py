@@ -13,7 +13,8 @@ from foundry_pipeline.declarations.common import CATEGORIES, DIFFICULTIES
 from foundry_pipeline.evaluation.scoring import WEIGHTS
 from foundry_pipeline.reports import svg
 from foundry_pipeline.reports.data import BASE_MODE, ReportData, label, mode_title
-from foundry_pipeline.reports.wording import held_out_change, number, percent, span, verdict
+from foundry_pipeline.reports.wording import held_out_change, number, percent, span
+from foundry_pipeline.statistics.stated import stated
 
 SCALE = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0)  # scores lie in [0, 10]; a cut axis would enlarge differences
 _CURVES = ("loss", "nll")  # drawn, where the trainer wrote them; everything it wrote is in its artifact
@@ -116,8 +117,8 @@ def _paired(data: ReportData) -> Figure | None:
     groups = []
     for mode, p in found.items():
         text = number(p["difference"], sign=True)
-        mark = svg.Mark(mode, p["difference"], p["low"], p["high"], text, f"{mode_title(mode)}: {text}, {verdict(p)}")
-        groups.append(svg.Group(mode_title(mode), (mark,), verdict(p)))
+        mark = svg.Mark(mode, p["difference"], p["low"], p["high"], text, f"{mode_title(mode)}: {stated(p)}")
+        groups.append(svg.Group(mode_title(mode), (mark,), p["verdict"]))
     ends = [v for p in found.values() for v in (p["difference"], p["low"], p["high"]) if v is not None]
     title = "Difference from the untuned base"
     drawing = svg.dot_plot(
@@ -128,17 +129,17 @@ def _paired(data: ReportData) -> Figure | None:
         "fig-paired",
         title,
         f"Mean difference of each question's score from the base's to the same question, with its "
-        f"{percent(data.confidence, 0)} interval. A gain is shown only where the whole interval lies above 0. "
+        f"{percent(data.confidence, 0)} interval. “Better” or “worse” takes a permutation test besides an interval without zero. "
         f"Scored by {data.judge}.",
         drawing,
-        ("serving mode", "difference", "interval", "questions", "shows"),
+        ("serving mode", "difference", "interval", "questions", "verdict"),
         tuple(
             (
                 mode_title(m),
                 number(p["difference"], sign=True),
                 span(p["low"], p["high"], sign=True),
                 str(p["n"]),
-                verdict(p),
+                p["verdict"],
             )
             for m, p in found.items()
         ),

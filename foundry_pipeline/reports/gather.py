@@ -16,6 +16,7 @@ from foundry_pipeline.chain.serving_stages import matrix_asset, matrix_rows
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.assets import PypiModel, Run
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.evaluation.comparison import with_verdicts
 from foundry_pipeline.lineage.store import Record
 from foundry_pipeline.reports.data import (
     BaseModel,
@@ -44,7 +45,8 @@ def gather(chain: Chain, d: Declarations, run: str) -> ReportData:
     declared = d.runs[run]
     files = d.characters[declared.character]
     done = chain.require(f"{run}_eval")
-    summary = json.loads((done.artifact.payload / "summary.json").read_text(encoding="utf-8"))
+    scores = pl.read_parquet(done.artifact.payload / "scores.parquet")
+    summary = with_verdicts(json.loads((done.artifact.payload / "summary.json").read_text(encoding="utf-8")), scores)
     passages = _there(chain, f"{declared.character}_passages")
     pairs = _pairs(chain, declared)
     model = d.profile.models[d.base_model(declared.base)]
@@ -57,7 +59,7 @@ def gather(chain: Chain, d: Declarations, run: str) -> ReportData:
         base=BaseModel(declared.base, model.title, model.license, model.parameters, isinstance(model, PypiModel)),
         confidence=d.evaluations[declared.evaluation].confidence,
         summary=summary,
-        scores=pl.read_parquet(done.artifact.payload / "scores.parquet").to_dicts(),
+        scores=scores.to_dicts(),
         prompts={p.id: p.text for p in files.suite.prompts},
         evaluated=str(done.record.facts.get("built_at", ""))[:10],
         evaluation_facts=done.record.facts,
@@ -249,7 +251,9 @@ def _served(d: Declarations, chain: Chain, run: str) -> Served | None:
     if matrix is None and parity is None:
         return None
     return Served(
-        [] if matrix is None else matrix_rows(matrix), None if parity is None else measured(parity.artifact), verdict
+        [] if matrix is None else matrix_rows(matrix, chain.store),
+        None if parity is None else measured(parity.artifact),
+        verdict,
     )
 
 

@@ -68,6 +68,5 @@ def _context(data: ReportData) -> dict[str, Any]:
         "percent": wording.percent,
         "comparison": wording.comparison,
         "judge_notes": judge_notes(data),
-        "verdict": wording.verdict,
         "swatch": swatch,
     }

@@ -1,6 +1,6 @@
 """The serving matrix and the export parity of a run as tables: for the report, the Dagster UI and the terminal.
 
-matrix_cells(rows[0])   → ("adapter on base", "6.23", "6.03 to 6.47", "+3.23", "0.0003", "99.4 %", "275.6 MB", …)
+matrix_cells(rows[0])   → ("adapter on base", "6.23", "6.03 to 6.47", "+3.23 (+2.90 to +3.55), better", "0.0003", "99.4 %", "275.6 MB", …)
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from foundry_pipeline.export.parity_verdict import SMALLEST_FIRST
 from foundry_pipeline.reports.data import Served, mode_title
 from foundry_pipeline.reports.wording import NONE, number, percent, span
+from foundry_pipeline.statistics.stated import measured, stated
 
 HEAD = (
     "serving mode",
@@ -25,6 +26,7 @@ HEAD = (
     "critical failures",
     "held-out nats/token",
 )
+_GAP = {"difference": "difference", "low": "difference_low", "high": "difference_high"}
 DELTA_HEAD = ("written as", "delta over step", "below its step", "of the delta kept")
 
 
@@ -38,11 +40,12 @@ def size(count: int | None) -> str:
 def matrix_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """One row of the serving matrix in words, under HEAD."""
     kl = row["mean_kl"]
+    gap = {name: row[column] for name, column in _GAP.items()}
     return (
         mode_title(row["mode"]),
         number(row["overall"]),
         span(row["overall_low"], row["overall_high"]) or NONE,
-        number(row["difference"], sign=True),
+        stated({**gap, "verdict": row["verdict"]}) if row.get("verdict") else measured(gap),
         NONE if kl is None else number(kl, 4 if kl >= 0.0001 or kl == 0 else 7),
         NONE if row["top1"] is None else percent(row["top1"]),
         size(row["bytes"]),

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from foundry_pipeline.declarations.common import CATEGORIES
 from foundry_pipeline.evaluation.scoring import WEIGHTS
 from foundry_pipeline.reports.data import BASE_MODE, DataSet, ReportData, Training, label
-from foundry_pipeline.reports.wording import MINUS, NONE, count, direction, held_out_change, number, percent, span
+from foundry_pipeline.reports.wording import MINUS, NONE, count, held_out_change, number, percent, span
+from foundry_pipeline.statistics.stated import tone
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,6 @@ def categories(data: ReportData) -> list[tuple[str, int]]:
     return [(name, found[name]) for name in [*known, *sorted(set(found) - set(known))]]
 
 
-_TONES = {"above": "good", "below": "bad"}
-
-
 def tiles(data: ReportData) -> list[Tile]:
     """The few numbers that answer whether training did anything; those that were not measured are absent."""
     out = []
@@ -74,10 +72,10 @@ def tiles(data: ReportData) -> list[Tile]:
                 Tile(
                     number(paired["difference"], sign=True),
                     "difference from the untuned base",
-                    f"{percent(data.confidence, 0)} interval {bounds}"
+                    f"{paired['verdict']}; {percent(data.confidence, 0)} interval {bounds}"
                     if bounds
-                    else "too few questions for an interval",
-                    _TONES.get(direction(paired["low"], paired["high"]), "plain"),
+                    else paired["verdict"],
+                    tone(paired),
                 )
             )
         base = modes.get(BASE_MODE, {}).get("overall", {}).get("mean")
@@ -91,13 +89,13 @@ def tiles(data: ReportData) -> list[Tile]:
         change = held_out_change(data, mode)
         if change is not None:
             before, after, fell = change
-            tone = "good" if fell > 0 else "bad" if fell < 0 else "plain"
+            moved = "good" if fell > 0 else "bad" if fell < 0 else "plain"
             out.append(
                 Tile(
                     percent(-fell, 1, sign=True),
                     "loss on held-out text",
                     f"{number(before)} → {number(after)} nats per token",
-                    tone,
+                    moved,
                 )
             )
     controls = data.summary["controls"]

@@ -2,7 +2,7 @@
 
     findings(data)[1]   → "Served as adapter on base, the trained model scores 5.02 (95 % interval 4.61 to 5.40); its untuned base …"
 
-No sentence claims more than its interval: above 0 the training raised the score, across 0 no difference was shown.
+No sentence claims more than the verdict on its difference (`statistics/verdict.py`): better, worse, or no claim.
 """
 
 from __future__ import annotations
@@ -11,27 +11,10 @@ from typing import Any
 
 from foundry_pipeline.reports.contrasts import component_differences
 from foundry_pipeline.reports.data import BASE_MODE, ReportData, label, mode_title
+from foundry_pipeline.statistics.stated import MINUS, NONE, measured, number, span, stated
+from foundry_pipeline.statistics.verdict import BETTER, WORSE
 
-MINUS, DASH, NONE = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{EN DASH}"
-
-
-def number(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
-    """A figure with a true minus; a dash where there is none."""
-    if value is None:
-        return NONE
-    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.lstrip("+-")
-    return text.replace("-", MINUS)
-
-
-def span(low: float | None, high: float | None, digits: int = 2, *, sign: bool = False) -> str:
-    """`4.61 to 5.40`; empty without bounds. A bound beside 0 gets the digits that show on which side of it it lies."""
-    if low is None or high is None:
-        return ""
-    while digits < 6 and any(bound != 0 and round(bound, digits) == 0 for bound in (low, high)):
-        digits += 1
-    return f"{number(low, digits, sign=sign)} to {number(high, digits, sign=sign)}"
+__all__ = ["MINUS", "NONE", "number", "span"]  # how figures are written: one import for a page
 
 
 def count(value: float | int | None) -> str:
@@ -66,25 +49,9 @@ def many(n: int, one: str, more: str = "") -> str:
     return f"{count(n)} {one if n == 1 else more or one + 's'}"
 
 
-def direction(low: float | None, high: float | None) -> str:
-    """What an interval of a difference shows: `above`, `below`, `across` (0 lies inside it or on it), or `unknown`."""
-    if low is None or high is None:
-        return "unknown"
-    return "above" if low > 0 else "below" if high < 0 else "across"
-
-
-_SHOWN = {
-    "above": "lies wholly above 0: training raised the score",
-    "below": "lies wholly below 0: training lowered the score",
-    "across": "contains 0: no difference from the untuned base is shown",
-}
-_MOVED = {"above": "raised", "below": "lowered", "across": "shows no difference in"}
-_TOLD = {"above": "a gain", "below": "a loss", "across": "no difference shown", "unknown": "too few questions to tell"}
-
-
-def verdict(paired: dict[str, Any]) -> str:
-    """Two or three words on a paired difference."""
-    return _TOLD[direction(paired["low"], paired["high"])]
+_SHOWN = {BETTER: "training raised the score", WORSE: "training lowered the score"}
+_MOVED = {BETTER: "raised", WORSE: "lowered"}
+_NO_CLAIM = "neither that it is better than its base nor that it is worse may be said"
 
 
 def held_out_change(data: ReportData, mode: str) -> tuple[float, float, float] | None:
@@ -128,13 +95,10 @@ def _scores(data: ReportData, mode: str) -> list[str]:
         return [f"{first}."]
     bounds = span(modes[BASE_MODE]["overall"]["low"], modes[BASE_MODE]["overall"]["high"])
     base = number(modes[BASE_MODE]["overall"]["mean"]) + (f" ({bounds})" if bounds else "")
-    shown = direction(paired["low"], paired["high"])
-    difference = f"Question by question that is a difference of {number(paired['difference'], sign=True)}"
-    if shown == "unknown":
-        return [f"{first}, its untuned base {base}.", f"{difference}, on too few questions for an interval."]
+    shown = _SHOWN.get(paired["verdict"], _NO_CLAIM)
     return [
         f"{first}, its untuned base {base}.",
-        f"{difference}; its interval, {span(paired['low'], paired['high'], sign=True)}, {_SHOWN[shown]}.",
+        f"Question by question that is a difference of {measured(paired)}; the verdict is “{paired['verdict']}”: {shown}.",
     ]
 
 
@@ -144,9 +108,9 @@ def _components(data: ReportData, mode: str) -> list[str]:
         return []
     groups: dict[str, list[str]] = {}
     for name, found in component_differences(data, mode).items():
-        shows = direction(found.low, found.high)
-        groups.setdefault(shows, []).append(f"{name} ({number(found.mean, sign=True)})")
-    told = [f"{verb} {listed(groups[shows])}" for shows, verb in _MOVED.items() if shows in groups]
+        verb = _MOVED.get(found.verdict, "allows no claim of")
+        groups.setdefault(verb, []).append(f"{name} ({number(found.difference.mean, sign=True)})")
+    told = [f"{verb} {listed(groups[verb])}" for verb in (*_MOVED.values(), "allows no claim of") if verb in groups]
     return [f"By component, training {'; it '.join(told)}."] if told else []
 
 
@@ -155,8 +119,8 @@ def _others(data: ReportData, modes: list[str]) -> list[str]:
     for mode in modes:
         paired = data.summary["paired"].get(mode)
         if paired is not None and paired["difference"] is not None:
-            told.append(f"{mode_title(mode)} {number(paired['difference'], sign=True)} ({verdict(paired)})")
-    return [f"Served otherwise: {listed(told)}."] if told else []
+            told.append(f"{mode_title(mode)} {stated(paired)}")
+    return [f"Served otherwise: {'; '.join(told)}."] if told else []
 
 
 def _held_out(data: ReportData, mode: str) -> list[str]:

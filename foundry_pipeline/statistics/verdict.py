@@ -38,6 +38,16 @@ class Rows:
     clusters: Sequence[str]
 
 
+def verdict_of(difference: Interval, p: float | None, alpha: float = ALPHA) -> str:
+    """The verdict on a difference: a claim where p is at most `alpha` and the interval leaves zero out."""
+    if p is not None and p <= alpha and difference.low is not None and difference.high is not None:
+        if difference.low > 0:
+            return BETTER
+        if difference.high < 0:
+            return WORSE
+    return f"no claim at n={difference.n}"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One comparison over the prompts that both sides have a score for, `a` minus `b`.
@@ -57,13 +67,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        d, p = self.difference, self.p_corrected
-        if p is not None and p <= self.alpha and d.low is not None and d.high is not None:
-            if d.low > 0:
-                return BETTER
-            if d.high < 0:
-                return WORSE
-        return f"no claim at n={d.n}"
+        return verdict_of(self.difference, self.p_corrected, self.alpha)
 
     def corrected(self, p: float | None) -> Comparison:
         """The same with the p value that remains after a correction for several comparisons."""

@@ -112,7 +112,10 @@ def test_yesterdays_version_against_todays_by_hash_with_scores_beside_them(proje
     assert not CONTROL.search(raw)
     found = json.loads(raw)
     assert (found["left"]["current"], found["right"]["current"]) == (False, True)
-    assert [(c["judge"], c["difference"]) for c in found["scores"]["comparisons"]] == [("rubric-local", 1.25)]
+    (one,) = found["scores"]["comparisons"]
+    assert (one["judge"], one["joined"]["overall"]["difference"]) == ("rubric-local", 1.25)
+    assert one["joined"]["overall"]["verdict"] == "not compared question by question"
+    assert "not in the store" in one["joined"]["how"]
     assert [i["input"] for i in found["causes"]["inputs"]] == ["keeper_filtered_pairs"]
     changed = {c["prompt_id"]: c for c in found["details"]["changed"]}
     assert HOSTILE in changed["base-001"]["right"]["chosen"]

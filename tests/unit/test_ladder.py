@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 
@@ -74,7 +75,9 @@ def summary(modes: tuple[str, ...]) -> dict[str, Any]:
         return {"overall": interval, "raw_overall": interval, "categories": {}, "difficulties": {}, "components": {},
                 "critical_failures": i, "unscored": 0, "nats_per_token": 4.0 - i / 10}  # fmt: skip
 
-    tuned = {m: {"difference": float(i), "low": i - 0.5, "high": i + 0.5} for i, m in enumerate(modes) if m != "base"}
+    tuned = {
+        m: {"difference": float(i), "low": i - 0.5, "high": i + 0.5, "n": 3} for i, m in enumerate(modes) if m != "base"
+    }
     judge = {"name": "rubric-local", "version": "1"}
     return {
         "judge": judge,
@@ -83,6 +86,14 @@ def summary(modes: tuple[str, ...]) -> dict[str, Any]:
         "modes": {m: one(i) for i, m in enumerate(modes)},
         "paired": tuned,
     }
+
+
+def scores(modes: tuple[str, ...]) -> pl.DataFrame:
+    """Three questions, all of which a mode answers by as much better as it stands further down the list."""
+    return pl.DataFrame(
+        [{"mode": m, "prompt_id": f"q{n}", "category": "ground_truth", "overall": 3.0 + i}
+         for i, m in enumerate(modes) for n in range(3)]
+    )  # fmt: skip
 
 
 def publish(d: Declarations, chain: Chain, name: str) -> None:
@@ -106,6 +117,7 @@ def publish(d: Declarations, chain: Chain, name: str) -> None:
             facts |= {"checkpoints": {"checkpoint-3": 2}}
     elif stage.kind == "eval":
         (payload / "summary.json").write_text(json.dumps(summary(tuple(stage.declaration["modes"]))))
+        scores(tuple(stage.declaration["modes"])).write_parquet(payload / "scores.parquet")
     else:
         (payload / "made_by_hand.txt").write_text(name)
     publish_made(chain, name, payload, facts)
@@ -140,6 +152,7 @@ def test_measured_stands_beside_reported_and_twins_say_so(project: Path, capsys:
     assert found["complete"]
     rows = {r["run"]: r for r in found["rows"]}
     assert rows["keeper_first"]["measured"]["overall"] == 6.0  # the fourth of its modes
+    assert rows["keeper_first"]["measured"]["against_base_verdict"] == "no claim at n=3"  # 2 of 8 exchanges go as far
     assert rows["keeper_first"]["reported"]["raw"] == 1.74
     assert rows["keeper_untold"]["reported"] is None
     named = rows["keeper_named"]["measured"]

@@ -146,7 +146,7 @@ def score(**changes: object) -> dict:
 
 def test_scores_meet_where_judge_suite_profile_mode_and_base_are_the_same() -> None:
     found = comparisons([score()], [score(run="q", overall=6.5)])
-    assert [(c["left"]["run"], c["right"]["run"], c["difference"]) for c in found] == [("r", "q", 1.5)]
+    assert [(c["left"]["run"], c["right"]["run"], c["right"]["overall"]) for c in found] == [("r", "q", 6.5)]
 
 
 @pytest.mark.parametrize("name", ["judge", "judge_version", "suite_hash", "profile", "mode", "base_model"])
@@ -157,5 +157,5 @@ def test_scores_that_differ_in_how_they_were_got_never_meet(name: str) -> None:
 def test_the_untuned_base_is_left_out_and_the_latest_score_of_a_run_counts() -> None:
     assert comparisons([score(mode="base")], [score(mode="base")]) == []
     left = [score(overall=1.0, recorded_at="2026-01-02"), score(overall=9.0, recorded_at="2026-01-01")]
-    assert [c["difference"] for c in comparisons(left, [score(overall=None)])] == [None]
+    assert [c["right"]["overall"] for c in comparisons(left, [score(overall=None)])] == [None]
     assert [c["left"]["overall"] for c in comparisons(left, [score()])] == [1.0]

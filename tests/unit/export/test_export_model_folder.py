@@ -43,7 +43,7 @@ def summary() -> dict[str, Any]:
         "judge": {"name": "rubric-local", "version": "ca04839d"},
         "prompts": 36,
         "modes": {"adapter": mode(6.234, 9.31), "base": mode(3.01, 1.1)},
-        "paired": {"adapter": {"difference": -3.2, "low": -3.6, "high": 2.9}},
+        "paired": {"adapter": {"difference": -3.2, "low": -3.6, "high": -2.9, "verdict": "worse"}},
     }
 
 
@@ -228,9 +228,9 @@ def test_the_card_tells_data_scores_and_limits(card: ModelCard) -> None:
     text = " ".join(render_model_card(card).split())
     assert "**The base is a stand-in.** The run declares `big_base`" in text
     assert "d" * 64 in text and "a" * 64 in text  # noqa: PT018
-    assert "| base, untuned | 3.01 | 2.76 – 3.26 | – | – | 2 | 1 | 3.630 |" in text
+    assert "| base, untuned | 3.01 | 2.76 – 3.26 | – | 2 | 1 | 3.630 |" in text
     minus = "\N{MINUS SIGN}"
-    assert f"| adapter | 6.23 | 5.98 – 6.48 | {minus}3.20 | {minus}3.60 – +2.90 | 2 | 1 | 3.630 |" in text
+    assert f"| adapter | 6.23 | 5.98 – 6.48 | {minus}3.20 ({minus}3.60 to {minus}2.90), worse | 2 | 1 | 3.630 |" in text
     assert "12 rows, 20 as an epoch shows them: 18 were trained on in an epoch, 2 held out for validation." in text
     assert "**rubric-local** (version `ca04839d`); 95% intervals" in text
     assert "Nothing of the category private\\_voice was in the data: no letters" in text

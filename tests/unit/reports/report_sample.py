@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from foundry_pipeline.declarations.common import CATEGORIES
+from foundry_pipeline.evaluation.comparison import with_verdicts
 from foundry_pipeline.evaluation.scoring import COMPONENTS, Bounds, ModeFacts, scores_frame, summarize, weighted_overall
 from foundry_pipeline.lineage.hashing import digest
 from foundry_pipeline.reports.data import BaseModel, DataSet, ReportData, Reported, Sieve, SourceUse, Step, Training
@@ -233,7 +234,7 @@ def sample(modes: tuple[str, ...] = ("base", "adapter", "merged", "q4_k_m"), *, 
     """A whole synthetic run with every part of a report; one of its answers holds a script."""
     rows = _rows(modes, seed)
     frame: pl.DataFrame = scores_frame(rows)
-    summary = summarize(
+    recorded = summarize(
         frame,
         {mode: ModeFacts(mode, NATS[mode], 3204, 20.0) for mode in modes},
         run="",
@@ -252,7 +253,7 @@ def sample(modes: tuple[str, ...] = ("base", "adapter", "merged", "q4_k_m"), *, 
         profile_description="Whole chain on two cores, offline.",
         base=BaseModel("qwen3_32b", "SmolLM2-135M-Instruct (dense copy dequantized from Q4_1)", "Apache-2.0", 134_515_008, True),
         confidence=0.95,
-        summary=summary,
+        summary=with_verdicts(recorded, frame),
         scores=frame.to_dicts(),
         prompts={r["prompt_id"]: QUESTIONS[r["prompt_id"][:2]] for r in rows},
         evaluated="2026-11-21",

@@ -128,24 +128,28 @@ def test_a_stand_in_is_called_one(data: ReportData, html: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "said"),
+    ("verdict", "said"),
     [
-        (0.31, 0.92, "lies wholly above 0: training raised the score"),
-        (-0.92, -0.31, "lies wholly below 0: training lowered the score"),
-        (-0.10, 0.60, "contains 0: no difference from the untuned base is shown"),
-        (0.0, 0.60, "contains 0: no difference from the untuned base is shown"),
-        (None, None, "on too few questions for an interval"),
+        ("better", "the verdict is “better”: training raised the score"),
+        ("worse", "the verdict is “worse”: training lowered the score"),
+        (
+            "no claim at n=36",
+            "“no claim at n=36”: neither that it is better than its base nor that it is worse may be said",
+        ),
     ],
 )
-def test_the_paragraph_claims_what_the_interval_shows(
-    data: ReportData, low: float | None, high: float | None, said: str
+@pytest.mark.parametrize(("low", "high"), [(0.31, 0.92), (-0.92, 0.31), (None, None)])
+def test_the_paragraph_claims_what_the_verdict_allows(
+    data: ReportData, low: float | None, high: float | None, verdict: str, said: str
 ) -> None:
-    difference = 0.6 if low is None or high is None else (low + high) / 2
-    paired = {"adapter": {"difference": difference, "low": low, "high": high, "n": 36, "against": "base"}}
-    told = " ".join(findings(changed(data, paired=paired)))
+    """Whatever the interval looks like: one that leaves zero out is no claim by itself."""
+    paired = {"difference": 0.6, "low": low, "high": high, "n": 36, "against": "base", "verdict": verdict}
+    told = " ".join(findings(changed(data, paired={"adapter": paired})))
     assert said in told
-    others = {"raised the score", "lowered the score", "no difference from"} - {s for s in (said,) if s}
-    assert not any(o in told for o in others if o not in said)
+    assert sum(word in told for word in ("raised the score", "lowered the score", "neither that")) == 1
+    assert tables.tiles(changed(data, paired={"adapter": paired}))[0].tone == {"better": "good", "worse": "bad"}.get(
+        verdict, "plain"
+    )
 
 
 def test_the_paragraph_says_which_components_moved(data: ReportData) -> None:
@@ -162,7 +166,7 @@ def test_the_paragraph_says_which_components_moved(data: ReportData) -> None:
         rows.append(row)
     told = next(s for s in findings(replace(data, scores=rows)) if s.startswith("By component"))
     raised, lowered, same = re.fullmatch(
-        r"By component, training raised (.+); it lowered (.+); it shows no difference in (.+)\.", told
+        r"By component, training raised (.+); it lowered (.+); it allows no claim of (.+)\.", told
     ).groups()  # type: ignore[union-attr]
     assert raised == "voice (+2.00), rhetorical (+1.00) and integrity (+1.00)"
     assert lowered == "position (\N{MINUS SIGN}0.50)"
@@ -184,7 +188,9 @@ def test_the_paragraph_says_how_held_out_text_moved(data: ReportData, after: flo
 
 
 def test_a_bound_beside_zero_shows_its_side(data: ReportData) -> None:
-    paired = {"adapter": {"difference": 0.4, "low": 0.0021, "high": 0.8, "n": 36, "against": "base"}}
+    paired = {
+        "adapter": {"difference": 0.4, "low": 0.0021, "high": 0.8, "n": 36, "against": "base", "verdict": "better"}
+    }
     assert "+0.002 to +0.800" in " ".join(findings(changed(data, paired=paired)))
 
 
@@ -306,7 +312,7 @@ def test_unscored_answers_and_missing_bounds_are_dashes(data: ReportData) -> Non
     mode |= {"overall": nothing, "unscored": 36}
     mode["categories"]["private_voice"] = nothing
     summary["modes"]["adapter"]["categories"]["ground_truth"] |= {"low": None, "high": None}
-    summary["paired"]["merged"] = {"difference": None, "low": None, "high": None, "n": 0, "against": "base"}
+    summary["paired"]["merged"] = {"difference": None, "low": None, "high": None, "n": 0, "verdict": "no claim at n=0"}
     summary["controls"]["fits_over_loop"] |= {
         "auc": None,
         "mean_difference": None,

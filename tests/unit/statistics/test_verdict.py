@@ -1,11 +1,15 @@
 """A verdict is claimed when there is a difference, and hardly ever when there is none."""
 
 import random
+from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
+from foundry_pipeline.evaluation.comparison import with_verdicts
 from foundry_pipeline.statistics.self_comparison import self_claims
+from foundry_pipeline.statistics.stated import stated, tone
 from foundry_pipeline.statistics.verdict import ALPHA, Rows, compare, pair_up
 
 SIZES = {"at": 5, "cc": 4, "gt": 8, "pd": 6, "pv": 5, "vr": 8}
@@ -131,3 +135,44 @@ def test_a_rule_that_claims_too_readily_is_found_out():
         worst[prompt] = (min(value, worst.get(prompt, (value,))[0]), stratum)
     sides = [Rows([v for v, _ in s.values()], [c for _, c in s.values()], list(s)) for s in (best, worst)]
     assert compare(*sides).verdict == "better"
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        ({"difference": 3.331, "low": 2.98, "high": 3.66, "verdict": "better"}, "+3.33 (+2.98 to +3.66), better"),
+        (
+            {"difference": 0.02, "low": -0.52, "high": 0.001, "verdict": "no claim at n=36"},
+            "+0.02 (\N{MINUS SIGN}0.520 to +0.001), no claim at n=36",
+        ),
+        (
+            {"difference": -0.4, "low": None, "high": None, "verdict": "no claim at n=1"},
+            "\N{MINUS SIGN}0.40, no claim at n=1",
+        ),
+        ({"difference": None, "low": None, "high": None, "verdict": "no claim at n=0"}, "\N{EN DASH}"),
+    ],
+)
+def test_a_difference_is_written_with_its_interval_and_what_may_be_said(found: dict[str, Any], text: str) -> None:
+    assert stated(found) == text
+
+
+def test_an_interval_without_zero_is_no_claim_and_has_no_colour() -> None:
+    """Recorded bounds leave zero out, but of six questions two in 64 exchanges go as far: p is 0.031."""
+    scores = pl.DataFrame(
+        [
+            {
+                "mode": mode,
+                "prompt_id": f"q{i}",
+                "category": "ground_truth",
+                "overall": 5.0 + (i / 10 if mode == "base" else 1),
+            }
+            for mode in ("base", "adapter")
+            for i in range(6)
+        ]
+    )
+    recorded = {"difference": 0.75, "low": 0.6, "high": 0.9, "n": 6, "against": "base"}
+    found = with_verdicts({"paired": {"adapter": recorded}}, scores)["paired"]["adapter"]
+    assert found["p"] == pytest.approx(2 / 64)
+    assert found["verdict"] == "no claim at n=6"
+    assert tone(found) == "plain"
+    assert found["low"] == recorded["low"]
