@@ -65,3 +65,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Project:
         assert done.returncode == 0, done.stdout[-6000:]
 
     return Project(made_once(tmp_path_factory, "built", make))
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The three-passage character with answers in four modes, written by hand and judged for real; see tests/scored.py.
+
+    Tests that use it may look and run commands that change nothing of it; one that changes things copies it first.
+    """
+    from tests.scored import InProcess, prepare_scored
+
+    def make(folder: Path) -> None:
+        prepare_scored(folder)
+
+    return InProcess(made_once(tmp_path_factory, "scored", make))

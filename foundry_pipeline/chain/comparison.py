@@ -9,6 +9,7 @@ compare_sides(d, one, other)             → what `foundry compare --json` print
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,23 +111,30 @@ def compare_sides(d: Declarations, a: Side, b: Side, *, alpha: float = ALPHA) ->
 
     Raises FoundryError where judge, its version or the suite differ, or a guarded category is missing.
     """
-    for what, one, other in (
-        ("judge", a.judge, b.judge),
-        ("judge version", a.judge_version, b.judge_version),
-        ("suite", a.suite_hash[:12], b.suite_hash[:12]),
-    ):
-        if one != other:
-            raise FoundryError(
-                f"{a.name} and {b.name} differ in {what} ({one} and {other}): their scores do not stand in one column",
-                where=f"evaluations {a.artifact_hash[:12]} and {b.artifact_hash[:12]}",
-                mend=_mend(a, b),
-            )
+    require_comparable(a, b)
     evaluation = d.evaluations[d.runs[a.run].evaluation] if a.run in d.runs else None
     guarded = d.characters[evaluation.character].suite.guarded_categories if evaluation and a.current else ()
     options = {"resamples": evaluation.bootstrap_resamples, "confidence": evaluation.confidence} if evaluation else {}
     found = compare_scores(a.rows, b.rows, guarded=guarded, alpha=alpha, **options)  # type: ignore[arg-type]
     same = (a.artifact_hash, a.mode) == (b.artifact_hash, b.mode)
     return {"a": a.as_dict(), "b": b.as_dict(), "same_answers": same or _same_answers(a.rows, b.rows), **found}
+
+
+def require_comparable(a: Side, b: Side, held: Sequence[str] = ("judge", "judge version", "suite")) -> None:
+    """Raise FoundryError, naming the first, where the two sides differ in one of these."""
+    told = {
+        "judge": (a.judge, b.judge),
+        "judge version": (a.judge_version, b.judge_version),
+        "suite": (a.suite_hash[:12], b.suite_hash[:12]),
+    }
+    for what in held:
+        one, other = told[what]
+        if one != other:
+            raise FoundryError(
+                f"{a.name} and {b.name} differ in {what} ({one} and {other}): they do not stand in one column",
+                where=f"evaluations {a.artifact_hash[:12]} and {b.artifact_hash[:12]}",
+                mend=_mend(a, b),
+            )
 
 
 def _mend(a: Side, b: Side) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from foundry_pipeline.cli import (
+    blind,
     collapses,
     compare_runs,
     datasets,
@@ -154,6 +155,7 @@ figures.register(app)
 probes.register(app)
 seeds.register(app)
 diversity.register(app)
+blind.register(app)
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(judge.app, name="judge")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from foundry_pipeline.declarations.common import Accumulation, Declaration, Mode, Order, Origin, Sampling
+from foundry_pipeline.declarations.common import Accumulation, Category, Declaration, Mode, Order, Origin, Sampling
 from foundry_pipeline.declarations.generation import AnyTeacher, StudentServer
 from foundry_pipeline.declarations.guards import Guards
 from foundry_pipeline.declarations.judging import RUBRIC_LOCAL, AnyJudge
@@ -141,6 +141,10 @@ class Evaluation(Declaration):
     judge_repeats: int = Field(default=1, ge=1, le=100, description="how often every answer is judged")
     bootstrap_resamples: int = Field(default=2000, ge=100)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    out_of_domain: tuple[Category, ...] = Field(
+        default=(),
+        description="categories whose questions lie beyond the sources; `foundry ab` rates them by themselves",
+    )
 
     @model_validator(mode="after")
     def _first_seed(self) -> Evaluation:

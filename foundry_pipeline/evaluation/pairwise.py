@@ -2,12 +2,15 @@
 
     duels = [Duel(prompt, ours, theirs, suite="in_domain")]
     verdicts = judge_duels([ByOverall(rubric)], duels)      # one Verdict a judge and duel
-    win_rates(verdicts)["rubric-local"]["all"]              → {"wins": 30, "ties": 2, "losses": 4, "rate": 0.86, …}
+    win_rates(verdicts)["rubric-local"]["all"]              → {"wins": 30, "ties": 2, …, "rate": 0.86, "verdict": "better"}
 
 A judge answers "first", "second" or "tie" about what it was shown; who stood first is known to this module alone and is
 undone in one place (`owner`). An answer wins when it is preferred in both orders. Preferred in one order only, it was the
 place that won and not the answer: a tie (Zheng et al., arXiv 2306.05685). A reply that cannot be read in either order
 leaves the duel unscored; it is counted and takes part in no rate.
+
+A verdict takes Wilson's interval to one side of an even rate and a permutation test over prompts besides, as for scores;
+categories, and suites, are asked at once and corrected for that (Holm).
 
 Prompts are the units: several answers to one prompt are averaged, so that Wilson's interval counts prompts. A tie counts
 for half a win. Judges are never mixed into one rate; `agreement` says how far they agree, `consensus` what most of them say.
@@ -22,7 +25,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from foundry_pipeline.declarations.sources import EvaluationPrompt
 from foundry_pipeline.evaluation.judges import Judge
+from foundry_pipeline.statistics.intervals import Interval
 from foundry_pipeline.statistics.proportions import wilson
+from foundry_pipeline.statistics.significance import holm, paired_permutation
+from foundry_pipeline.statistics.verdict import verdict_of
 
 Choice = Literal["first", "second", "tie"]
 Outcome = Literal["win", "tie", "loss", "unscored"]
@@ -131,10 +137,21 @@ def win_rates(verdicts: Iterable[Verdict], confidence: float = 0.95) -> dict[str
     for verdict in verdicts:
         for group in ("all", f"suite:{verdict.suite}", f"category:{verdict.category}"):
             groups[verdict.judge][group].append(verdict)
-    return {
-        judge: {group: _rate(found[group], confidence) for group in sorted(found)}
-        for judge, found in sorted(groups.items())
-    }
+    out = {}
+    for judge, found in sorted(groups.items()):
+        rates = {group: _rate(found[group], confidence) for group in sorted(found)}
+        for kind in ("all", "suite:", "category:"):
+            asked = {group: rate for group, rate in rates.items() if group.startswith(kind)}
+            for group, p in holm({group: rate["p"] for group, rate in asked.items()}).items():
+                rates[group] |= {"p_corrected": p, "verdict": verdict_of(_from_even(rates[group]), p)}
+        out[judge] = rates
+    return out
+
+
+def _from_even(rate: dict[str, Any]) -> Interval:
+    """How far a rate lies from an even one."""
+    mean, low, high = (None if rate[name] is None else rate[name] - 0.5 for name in ("rate", "low", "high"))
+    return Interval(mean, low, high, int(rate["n"]))
 
 
 def _rate(verdicts: list[Verdict], confidence: float) -> dict[str, Any]:
@@ -143,8 +160,8 @@ def _rate(verdicts: list[Verdict], confidence: float) -> dict[str, Any]:
     for v in verdicts:
         if v.outcome != "unscored":
             by_prompt[v.suite, v.prompt_id].append(VALUE[v.outcome])
-    worth = sum(sum(values) / len(values) for values in by_prompt.values())
-    found = wilson(min(worth, float(len(by_prompt))), len(by_prompt), confidence)
+    means = [sum(values) / len(values) for values in by_prompt.values()]
+    found = wilson(min(sum(means), float(len(means))), len(means), confidence)
     return {
         "wins": counts["win"],
         "ties": counts["tie"],
@@ -155,6 +172,7 @@ def _rate(verdicts: list[Verdict], confidence: float) -> dict[str, Any]:
         "rate": found.rate,
         "low": found.low,
         "high": found.high,
+        "p": paired_permutation([round(mean - 0.5, 12) for mean in means]),
     }
 
 

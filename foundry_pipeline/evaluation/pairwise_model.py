@@ -11,12 +11,13 @@ read only if it is one JSON object with exactly the keys asked for; anything els
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from foundry_pipeline.declarations.sources import EvaluationPrompt
-from foundry_pipeline.evaluation.pairwise import Preference
+from foundry_pipeline.evaluation.pairwise import Duel, Preference
 from foundry_pipeline.lineage.hashing import digest
+from foundry_pipeline.models.requests import ChatRequest, Reply
 
 CHOICES = ("first", "second", "tie")
 _LONGEST_REPLY = 20_000  # characters; a longer one is not an answer to this request
@@ -53,8 +54,46 @@ def request(prompt: EvaluationPrompt, first: str, second: str) -> str:
     )
 
 
-def read_reply(reply: str) -> Preference:
-    """The preference in a reply; `choice` None with the reason where it is not exactly what was asked for."""
+SCHEMA = json.dumps(
+    {
+        "type": "object",
+        "properties": {"preferred": {"type": "string", "enum": list(CHOICES)}, "reason": {"type": "string"}},
+        "required": ["preferred", "reason"],
+        "additionalProperties": False,
+    }
+)
+
+
+def requests_of(duels: Iterable[Duel], *, max_tokens: int, temperature: float) -> dict[str, ChatRequest]:
+    """Text of a request → the request, for every duel in both orders; equal texts are asked about once."""
+    texts = dict.fromkeys(
+        request(duel.prompt, *shown)
+        for duel in duels
+        if duel.ours.strip() != duel.theirs.strip()
+        for shown in ((duel.ours, duel.theirs), (duel.theirs, duel.ours))
+    )
+    return {
+        text: ChatRequest(
+            request_id=f"pair/{digest(text)[:16]}",
+            messages=(("user", text),),
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=0,
+            top_p=1.0,
+            seed=0,
+            schema=SCHEMA,
+        )
+        for text in texts
+    }
+
+
+def read_reply(reply: str, finish_reason: str = "stop") -> Preference:
+    """The preference in a reply; `choice` None with the reason where it is not exactly what was asked for.
+
+    A reply that was cut off or refused is not read, whatever stands in it.
+    """
+    if finish_reason != "stop":
+        return Preference(None, f"the reply ended early ({finish_reason})")
     if len(reply) > _LONGEST_REPLY:
         return Preference(None, f"a reply of {len(reply)} characters")
     text = reply.strip()
@@ -80,9 +119,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class AskedPreference:
-    """A pairwise judge behind any callable from request to reply. What the callable raises is not caught here."""
+    """A pairwise judge behind any callable from request to reply, as text or as a `Reply`, which may have been cut off.
 
-    def __init__(self, name: str, model: str, ask: Callable[[str], str]) -> None:
+    What the callable raises is not caught here.
+    """
+
+    def __init__(self, name: str, model: str, ask: Callable[[str], str | Reply]) -> None:
         self._name, self._model, self._ask = name, model, ask
 
     @property
@@ -95,4 +137,5 @@ class AskedPreference:
         return digest({"model": self._model, "asked": ASKED})[:16]
 
     def prefer(self, prompt: EvaluationPrompt, first: str, second: str) -> Preference:
-        return read_reply(self._ask(request(prompt, first, second)))
+        said = self._ask(request(prompt, first, second))
+        return read_reply(said) if isinstance(said, str) else read_reply(said.text, said.finish_reason)

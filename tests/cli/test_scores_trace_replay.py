@@ -22,7 +22,7 @@ from foundry_pipeline.lineage.ledger import append_scores, read_scores
 from foundry_pipeline.settings import Settings
 from tests.prepared import HOSTILE, V1, publish_made
 from tests.project import ROOT, Project
-from tests.scored import EVAL, MODES, ByHand, InProcess, opened, prepare_scored, score
+from tests.scored import EVAL, MODES, ByHand, InProcess, opened, score
 from tests.servers.postgres import postgres_server
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -30,8 +30,8 @@ SOURCE = "sources/keeper/manifests/logbook/winter.txt"
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return prepare_scored(tmp_path_factory.mktemp("scored") / "project")
+def project(scored: Project) -> Project:
+    return scored
 
 
 @pytest.fixture
