@@ -21,6 +21,8 @@ from foundry_pipeline.chain.scores import adapter_hash
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.assets import PypiModel, Run
 from foundry_pipeline.evaluation.comparison import read_summary
+from foundry_pipeline.evaluation.scoring import BASE_MODE
+from foundry_pipeline.lineage.store import Artifact
 
 # what a run declares beside its training
 _NOT_TRAINED = {"run", "description", "reported", "seeds", "modes", "checkpoints", "evaluation"}
@@ -71,6 +73,8 @@ def _row(
         "run": run.run,
         "mode": mode,
         "dataset": run.dataset,
+        "method": run.method,
+        "declared_learning_rate": run.learning_rate,
         "base": run.base,
         "base_title": model.title,
         "stand_in": isinstance(model, PypiModel),
@@ -94,8 +98,7 @@ def _row(
             out["mend"] = f"dagster asset materialize --select '*{run.run}_eval'"
         return out
     done = chain.store.open(found.content_hash, name=f"{run.run}_eval")
-    summary = read_summary(done.payload)
-    return out | {"state": "measured", "measured": _measured(chain, run, mode, summary, memo)}
+    return out | {"state": "measured", "measured": _measured(d, chain, run, mode, done, memo)}
 
 
 def _behind(chain: Chain, name: str, memo: dict[str, Resolved]) -> list[str]:
@@ -114,12 +117,18 @@ def _behind(chain: Chain, name: str, memo: dict[str, Resolved]) -> list[str]:
 
 
 def _measured(
-    chain: Chain, run: Run, mode: str, summary: Mapping[str, Any], memo: dict[str, Resolved]
+    d: Declarations, chain: Chain, run: Run, mode: str, done: Artifact, memo: dict[str, Resolved]
 ) -> dict[str, Any]:
+    summary = read_summary(done.payload)
     judged, paired = summary["modes"][mode], summary["paired"].get(mode) or {}
     adapter = chain.resolve(f"{run.run}_adapter", memo).record
+    dataset = chain.resolve(run.dataset, memo).record
+    facts = adapter.facts if adapter else {}
     return {
         "judge": summary["judge"]["name"],
+        "judge_version": summary["judge"]["version"],
+        "suite_hash": summary.get("suite_hash", ""),
+        "prompts": summary["prompts"],
         "overall": judged["overall"]["mean"],
         "low": judged["overall"]["low"],
         "high": judged["overall"]["high"],
@@ -127,12 +136,48 @@ def _measured(
         "against_base_low": paired.get("low"),
         "against_base_high": paired.get("high"),
         "against_base_verdict": paired.get("verdict"),
+        "base": _base_score(summary),
+        "categories": judged["categories"],
+        "difficulties": judged["difficulties"],
+        "components": judged["components"],
         "critical_failures": judged["critical_failures"],
+        "unscored": judged["unscored"],
         "nats_per_token": judged.get("nats_per_token"),
-        "steps": adapter.facts.get("steps") if adapter else None,
-        "at_step": (adapter.facts.get("checkpoints") or {}).get(mode) if adapter else None,
+        "steps": facts.get("steps"),
+        "at_step": (facts.get("checkpoints") or {}).get(mode),
+        "learning_rate": (facts.get("effective") or {}).get("learning_rate"),
+        "lora_rank": (facts.get("effective") or {}).get("lora_rank"),
+        "pairs": facts.get("pairs"),
+        "training_seconds": facts.get("build_seconds"),
+        "evaluation_seconds": _seconds(chain, f"{run.run}_eval", memo),
+        "cost_usd": _paid(chain, f"{run.run}_eval", memo),
         "adapter_hash": adapter_hash(chain, adapter, mode),
+        "dataset_hash": dataset.content_hash if dataset else None,
+        "evaluation_hash": done.content_hash,
     }
+
+
+def _base_score(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The untuned base as the same evaluation judged it."""
+    return summary["modes"][BASE_MODE]["overall"] if BASE_MODE in summary["modes"] else None
+
+
+def _seconds(chain: Chain, name: str, memo: dict[str, Resolved]) -> float | None:
+    found = chain.resolve(name, memo).record
+    return found.facts.get("build_seconds") if found else None
+
+
+def _paid(chain: Chain, name: str, memo: dict[str, Resolved]) -> float:
+    """US dollars that the stages below an asset state as paid, each counted once; 0 where nobody was asked for money."""
+    seen: dict[str, float] = {}
+    waiting = [name]
+    while waiting:
+        found = chain.resolve(waiting.pop(), memo)
+        if found.record is None or found.record.input_hash in seen:
+            continue
+        seen[found.record.input_hash] = float(found.record.facts.get("cost_usd") or 0.0)
+        waiting += found.stage.inputs
+    return sum(seen.values())
 
 
 def _note_twins(d: Declarations, rows: list[dict[str, Any]]) -> None:

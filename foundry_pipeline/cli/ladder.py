@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ def ladder(
         bool, typer.Option("--select", help="print what `dagster asset materialize --select` takes")
     ] = False,
     complete: Annotated[bool, typer.Option("--complete", help="exit code 1 where a row is not built")] = False,
+    html: Annotated[bool, typer.Option("--html", help="write the page as well: plots, heat maps, cost")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Score rows of all declared runs, measured beside reported, from what is built. `make ladder` builds them first."""
@@ -32,6 +34,10 @@ def ladder(
         return
     found = rungs(d, chain)
     show.json_or(as_json, found, view)
+    if html:
+        from foundry_pipeline.reports.ladder_report import write_ladder_report
+
+        print(f"page: {write_ladder_report(chain, d)}", file=sys.stderr if as_json else sys.stdout, flush=True)
     if complete and not found["complete"]:
         raise typer.Exit(1)
 

@@ -25,6 +25,7 @@ SHAPES = {
     "q8_0": "down",
     "q5_k_m": "cross",
     "q4_k_m": "up",
+    "told": "diamond",
 }
 
 
@@ -77,7 +78,8 @@ def number(value: float) -> str:
     return f"{value:.6g}".replace("-", "\N{MINUS SIGN}")
 
 
-def _frame(name: str, title: str, height: float, body: Sequence[str]) -> Markup:
+def sheet(name: str, title: str, height: float, body: Sequence[str]) -> Markup:
+    """A drawing WIDTH wide, with its title for those who hear the page. The pieces of `body` are escaped already."""
     # The parts have been escaped one by one; the whole is markup.
     return Markup(
         f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-labelledby="{escape(name)}-t" '
@@ -85,7 +87,8 @@ def _frame(name: str, title: str, height: float, body: Sequence[str]) -> Markup:
     )
 
 
-def _marker(series: str, x: float, y: float, r: float = 4.2) -> str:
+def marker(series: str, x: float, y: float, r: float = 4.2) -> str:
+    """The shape of a series at a place."""
     shape = SHAPES.get(series, _CIRCLE)
     css = f'class="mark m-{escape(series)}"'
     if shape == _CIRCLE:
@@ -104,11 +107,12 @@ def _marker(series: str, x: float, y: float, r: float = 4.2) -> str:
 def swatch(series: str) -> Markup:
     """The marker of a mode, for legends and tables."""
     return Markup(
-        f'<svg class="swatch" viewBox="0 0 14 14" aria-hidden="true" xmlns="http://www.w3.org/2000/svg">{_marker(series, 7, 7)}</svg>'
+        f'<svg class="swatch" viewBox="0 0 14 14" aria-hidden="true" xmlns="http://www.w3.org/2000/svg">{marker(series, 7, 7)}</svg>'
     )
 
 
-def _text(x: float, y: float, text: str, css: str, anchor: str = "start") -> str:
+def write(x: float, y: float, text: str, css: str, anchor: str = "start") -> str:
+    """A line of text, escaped."""
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
@@ -122,8 +126,8 @@ def _grid(ticks: Sequence[float], scale: float, top: float, bottom: float, *, ze
 
 
 def _feet(ticks: Sequence[float], scale: float, y: float, axis: str) -> list[str]:
-    numbers = [_text(_LEFT + (tick - ticks[0]) * scale, y, number(tick), "tick", "middle") for tick in ticks]
-    return [*numbers, _text(_LEFT, y + 17, axis, "axis")]
+    numbers = [write(_LEFT + (tick - ticks[0]) * scale, y, number(tick), "tick", "middle") for tick in ticks]
+    return [*numbers, write(_LEFT, y + 17, axis, "axis")]
 
 
 def dot_plot(
@@ -141,9 +145,9 @@ def dot_plot(
     body: list[str] = []
     y = float(_TOP)
     for group in groups:
-        body.append(_text(_LEFT, y + 11, group.label, "label"))
+        body.append(write(_LEFT, y + 11, group.label, "label"))
         if group.note:
-            body.append(_text(WIDTH - 2, y + 11, group.note, "tick", "end"))
+            body.append(write(WIDTH - 2, y + 11, group.note, "tick", "end"))
         y += _LABEL
         # The grid runs through the marks only, so that no line crosses a label.
         body += _grid(ticks, scale, y, y + _ROW * len(group.marks), zero=zero)
@@ -156,13 +160,13 @@ def dot_plot(
                     f'x2="{at(mark.high):.1f}" y2="{middle:.1f}"/>'
                 )
             body.append(
-                f"<g><title>{escape(mark.title)}</title>{whisker}{_marker(mark.series, at(mark.value), middle)}"
-                f"{_text(WIDTH - 2, middle + 4, mark.text, f'value m-{escape(mark.series)}', 'end')}</g>"
+                f"<g><title>{escape(mark.title)}</title>{whisker}{marker(mark.series, at(mark.value), middle)}"
+                f"{write(WIDTH - 2, middle + 4, mark.text, f'value m-{escape(mark.series)}', 'end')}</g>"
             )
             y += _ROW
         y += _GAP
     body += _feet(ticks, scale, y + 5, axis)
-    return _frame(name, title, y + 30, body)
+    return sheet(name, title, y + 30, body)
 
 
 def bar_plot(name: str, title: str, groups: Sequence[Group], *, axis: str) -> Markup:
@@ -172,7 +176,7 @@ def bar_plot(name: str, title: str, groups: Sequence[Group], *, axis: str) -> Ma
     body: list[str] = []
     y = float(_TOP)
     for group in groups:
-        body.append(_text(_LEFT, y + 11, group.label, "label"))
+        body.append(write(_LEFT, y + 11, group.label, "label"))
         y += _LABEL
         body += _grid(ticks, scale, y - 2, y + _ROW * len(group.marks) + 2)
         for mark in group.marks:
@@ -180,12 +184,12 @@ def bar_plot(name: str, title: str, groups: Sequence[Group], *, axis: str) -> Ma
             body.append(
                 f'<g><title>{escape(mark.title)}</title><rect class="bar m-{escape(mark.series)}" x="{_LEFT}" y="{y:.1f}" '
                 f'width="{max(0.5, end - _LEFT):.1f}" height="{_ROW}" rx="2"/>'
-                f"{_text(WIDTH - 2, y + _ROW - 3, mark.text, f'value m-{escape(mark.series)}', 'end')}</g>"
+                f"{write(WIDTH - 2, y + _ROW - 3, mark.text, f'value m-{escape(mark.series)}', 'end')}</g>"
             )
             y += _ROW
         y += _GAP
     body += _feet(ticks, scale, y + 7, axis)
-    return _frame(name, title, y + 32, body)
+    return sheet(name, title, y + 32, body)
 
 
 def line_chart(name: str, title: str, lines: Sequence[Line], *, x: str, y: str, height: int = 230) -> Markup:
@@ -202,15 +206,15 @@ def line_chart(name: str, title: str, lines: Sequence[Line], *, x: str, y: str, 
             bottom - (py - up[0]) / (up[-1] - up[0]) * (bottom - top),
         )
 
-    body = [_text(0, 10, y, "axis")]
+    body = [write(0, 10, y, "axis")]
     for tick in up:
         at = place(first, tick)[1]
         body.append(f'<line class="grid" x1="{left:.1f}" y1="{at:.1f}" x2="{right:.1f}" y2="{at:.1f}"/>')
-        body.append(_text(left - 6, at + 4, number(tick), "tick", "end"))
+        body.append(write(left - 6, at + 4, number(tick), "tick", "end"))
     for tick in across:
         if first <= tick <= last:
-            body.append(_text(place(tick, up[0])[0], bottom + 15, number(tick), "tick", "middle"))
-    body.append(_text(left, height - 6, x, "axis"))
+            body.append(write(place(tick, up[0])[0], bottom + 15, number(tick), "tick", "middle"))
+    body.append(write(left, height - 6, x, "axis"))
     taken: list[float] = []
     for line in lines:
         points = " ".join(f"{px:.1f},{py:.1f}" for px, py in (place(*p) for p in line.points))
@@ -222,8 +226,8 @@ def line_chart(name: str, title: str, lines: Sequence[Line], *, x: str, y: str, 
             if abs(beside - other) < 12:  # two curves that end together keep both figures legible
                 beside = other + (12 if beside >= other else -12)
         taken.append(beside)
-        body.append(_text(end[0] + 5, beside, f"{line.points[-1][1]:.2f}", "value"))
-    return _frame(name, title, float(height), body)
+        body.append(write(end[0] + 5, beside, f"{line.points[-1][1]:.2f}", "value"))
+    return sheet(name, title, float(height), body)
 
 
 def _short(count: int) -> str:
@@ -252,13 +256,13 @@ def histogram(
                 f"<g><title>{escape(between)}: {count:,}</title>"
                 f'<rect class="bar m-{escape(series)}" x="{x + 1:.1f}" y="{bottom - tall:.1f}" '
                 f'width="{max(1.0, wide - 2):.1f}" height="{tall:.1f}" rx="1.5"/>'
-                f"{_text(x + wide / 2, bottom - tall - 4, _short(count), 'tick', 'middle')}</g>"
+                f"{write(x + wide / 2, bottom - tall - 4, _short(count), 'tick', 'middle')}</g>"
             )
     # As many edges are named as find room beside each other.
     every = max(1, math.ceil(len(edges) / (6 if len(number(edges[0])) > 4 else 8)))
     for i, edge in enumerate(edges):
         if i % every == 0:
             anchor = "start" if i == 0 else "end" if i == len(edges) - 1 else "middle"
-            body.append(_text(left + i * wide, bottom + 15, number(edge), "tick", anchor))
-    body.append(_text(left, height - 6, axis, "axis"))
-    return _frame(name, title, float(height), body)
+            body.append(write(left + i * wide, bottom + 15, number(edge), "tick", anchor))
+    body.append(write(left, height - 6, axis, "axis"))
+    return sheet(name, title, float(height), body)

@@ -31,6 +31,7 @@ MARKS = [
     pytest.mark.browser,
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no Chromium at {CHROMIUM}; install it to run the browser tests"),
 ]
+# Pieces of text whose contrast with their ground is below 4.5 to 1.
 FAINT = """() => {
   const rgb = s => { const m = s.match(/[\\d.]+/g).map(Number); return m.length > 3 && m[3] === 0 ? null : m; };
   const light = c => { const [r, g, b] = c.slice(0, 3).map(v => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4; });
@@ -47,6 +48,26 @@ FAINT = """() => {
   }
   return [...new Set(out)].slice(0, 10);
 }"""
+
+
+# Text of plots that is cut off at the edge of its sheet, or printed over other text.
+OVERPRINTED = """() => [...document.querySelectorAll('figure > svg')].flatMap(svg => {
+          const sheet = svg.getBoundingClientRect();
+          const boxes = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
+          const out = boxes.filter(([, b]) => b.left < sheet.left - 3 || b.right > sheet.right + 3 || b.bottom > sheet.bottom + 3)
+            .map(([t]) => 'cut off: ' + t);
+          for (let i = 0; i < boxes.length; i++) for (let j = i + 1; j < boxes.length; j++) {
+            const [a, b] = [boxes[i][1], boxes[j][1]];
+            const w = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+            const h = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+            // A line of text is a third taller than its figures: boxes may touch by that much.
+            if (w > 1 && h > 0.4 * Math.min(a.height, b.height)) out.push('overprinted: ' + boxes[i][0] + ' / ' + boxes[j][0]);
+          }
+          return out;
+        })"""
+# Elements that reach past the window and lie in nothing that scrolls.
+PAST = """() => [...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll, svg')
+              && e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
 
 
 class Watched:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from foundry_pipeline.reports.run_report import render_report
-from tests.browser.pages import DESK, FAINT, MARKS, PHONE, Opened
+from tests.browser.pages import DESK, FAINT, MARKS, OVERPRINTED, PAST, PHONE, Opened
 from tests.unit.reports.report_sample import SCRIPT, sample
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = MARKS
-# Pieces of text whose contrast with their ground is below 4.5 to 1.
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +49,7 @@ def test_the_page_itself_never_scrolls_sideways(opened: Opened) -> None:
         details.evaluate("d => { d.open = true; }")
     wide = opened.page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
     assert wide[0] <= wide[1]
-    past = opened.page.evaluate(
-        """() => [...document.querySelectorAll('main *, header *')].filter(e => !e.closest('.scroll, svg')
-              && e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
-    )
+    past = opened.page.evaluate(PAST)
     assert past == []
 
 
@@ -74,22 +70,7 @@ def test_every_plot_is_drawn_and_its_text_is_large_enough(opened: Opened) -> Non
 
 
 def test_no_text_of_a_plot_is_cut_off_or_overprinted(opened: Opened) -> None:
-    faults = opened.page.evaluate(
-        """() => [...document.querySelectorAll('figure > svg')].flatMap(svg => {
-          const sheet = svg.getBoundingClientRect();
-          const boxes = [...svg.querySelectorAll('text')].map(t => [t.textContent, t.getBoundingClientRect()]);
-          const out = boxes.filter(([, b]) => b.left < sheet.left - 3 || b.right > sheet.right + 3 || b.bottom > sheet.bottom + 3)
-            .map(([t]) => 'cut off: ' + t);
-          for (let i = 0; i < boxes.length; i++) for (let j = i + 1; j < boxes.length; j++) {
-            const [a, b] = [boxes[i][1], boxes[j][1]];
-            const w = Math.min(a.right, b.right) - Math.max(a.left, b.left);
-            const h = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-            // A line of text is a third taller than its figures: boxes may touch by that much.
-            if (w > 1 && h > 0.4 * Math.min(a.height, b.height)) out.push('overprinted: ' + boxes[i][0] + ' / ' + boxes[j][0]);
-          }
-          return out;
-        })"""
-    )
+    faults = opened.page.evaluate(OVERPRINTED)
     assert faults == []
 
 

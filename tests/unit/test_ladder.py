@@ -20,7 +20,10 @@ from foundry_pipeline.cli import ladder as cli
 from foundry_pipeline.declarations import Declarations, load
 from foundry_pipeline.errors import DeclarationError, FoundryError
 from foundry_pipeline.lineage.hashing import digest, folder_files, folder_hash
+from foundry_pipeline.reports.ladder_data import gather_ladder
+from foundry_pipeline.reports.ladder_report import write_ladder_report
 from foundry_pipeline.settings import Settings
+from foundry_pipeline.statistics.proportions import wilson
 from tests.prepared import publish_made
 from tests.project import make_project
 
@@ -91,7 +94,8 @@ def summary(modes: tuple[str, ...]) -> dict[str, Any]:
 def scores(modes: tuple[str, ...]) -> pl.DataFrame:
     """Three questions, all of which a mode answers by as much better as it stands further down the list."""
     return pl.DataFrame(
-        [{"mode": m, "prompt_id": f"q{n}", "category": "ground_truth", "overall": 3.0 + i}
+        [{"mode": m, "prompt_id": f"q{n}", "category": "ground_truth", "answer": "As an AI, no." if n else "I keep it.",
+          "overall": 3.0 + i}
          for i, m in enumerate(modes) for n in range(3)]
     )  # fmt: skip
 
@@ -169,6 +173,15 @@ def test_measured_stands_beside_reported_and_twins_say_so(project: Path, capsys:
     assert "checkpoint-3 (step 2 of 8)" in shown
     assert "stands for both here" in " ".join(shown.split())
     assert json.loads(json.dumps(found)) == found
+    data = gather_ladder(d, chain)
+    first, second, named, _ = data.rungs
+    assert (first.same, second.same, named.same) == (("keeper_second",), ("keeper_first",), ())
+    assert first.breaks == wilson(2, 3).as_dict()
+    assert [r.against_highest is None for r in data.rungs].count(True) == 1
+    assert {r.against_highest.verdict for r in data.rungs if r.against_highest} == {"no claim at n=3"}
+    assert data.reported_rates == {}
+    path = write_ladder_report(chain, d)
+    assert path.read_text(encoding="utf-8").count("the same adapter as") == 1
 
 
 def test_a_kept_adapter_has_a_hash_of_its_own_in_the_ledger(project: Path) -> None:
