@@ -73,7 +73,9 @@ def alike(d: Declarations) -> dict[str, list[str]]:
     if _ALIKE.get("of") is not d:
         groups: dict[str, list[str]] = {}
         for r in d.runs.values():
-            told_apart = r.model_dump(mode="json", exclude={"run", "description", "base", "reported", "seeds"})
+            told_apart = r.model_dump(
+                mode="json", exclude={"run", "description", "base", "reported", "seeds", "resources"}
+            )
             groups.setdefault(digest({**told_apart, "model": d.base_model(r.base)}), []).append(r.run)
         _ALIKE.update(of=d, runs={name: sorted(names) for names in groups.values() for name in names})
     found: dict[str, list[str]] = _ALIKE["runs"]

@@ -25,7 +25,7 @@ from foundry_pipeline.evaluation.scoring import BASE_MODE
 from foundry_pipeline.lineage.store import Artifact
 
 # what a run declares beside its training
-_NOT_TRAINED = {"run", "description", "reported", "seeds", "modes", "checkpoints", "evaluation"}
+_NOT_TRAINED = {"run", "description", "reported", "seeds", "resources", "modes", "checkpoints", "evaluation"}
 
 
 def selection(runs: Iterable[str]) -> str:

@@ -74,14 +74,19 @@ def _process_of(instance: DagsterInstance, run: DagsterRun) -> tuple[int | None,
 def close_dead_runs(instance: DagsterInstance) -> list[DeadRun]:
     """Report runs whose process is gone as failed, and free the pool slots they hold.
 
-    A process id that was given to another process since is told apart by its start time.
+    A process id that was given to another process since is told apart by its start time. Runs on a cluster are left
+    alone: their processes are not of this machine (`foundry backfill` and the daemon look after them).
     """
     from dagster import DagsterRunStatus, RunsFilter
+
+    from foundry_pipeline.defs.launcher import on_ray
 
     out: list[DeadRun] = []
     unfinished = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
     storage = instance.event_log_storage
     for run in instance.get_runs(RunsFilter(statuses=unfinished)):
+        if on_ray(run):
+            continue
         pid, seen = _process_of(instance, run)
         started = _started_at(pid) if pid is not None else None
         if pid is None or (started is not None and started <= seen + 1):

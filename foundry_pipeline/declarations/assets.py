@@ -13,6 +13,7 @@ from foundry_pipeline.declarations.judging import RUBRIC_LOCAL, AnyJudge
 from foundry_pipeline.declarations.parity import Parity
 from foundry_pipeline.declarations.planning import CheckpointName, NamedCheckpoint, Planning
 from foundry_pipeline.declarations.remote import Budget
+from foundry_pipeline.declarations.resources import ResourceTable
 from foundry_pipeline.declarations.seeds import Seeds, seeds_of
 
 
@@ -114,6 +115,9 @@ class Run(Declaration):
         default={}, description="steps on the way whose adapters are kept and judged, each a serving mode by its name"
     )
     reported: tuple[str, ...] = Field(default=(), description="rows of the reported scores that belong to this run")
+    resources: ResourceTable = Field(
+        default=ResourceTable(), description="what its work asks of a cluster, where that differs from the profile's"
+    )
 
     @model_validator(mode="after")
     def _first_seed(self) -> Run:
@@ -288,6 +292,10 @@ class Profile(Declaration):
     )
     budget: Budget = Budget()
     planning: Planning = Field(default=Planning(), description="what `foundry plan` reckons with; no training reads it")
+    resources: ResourceTable = Field(
+        default=ResourceTable(),
+        description="what work asks of a cluster, by its kind; a run may ask for something else",
+    )
 
     @model_validator(mode="after")
     def _judged(self) -> Profile:

@@ -7,6 +7,7 @@ same inputs again gives the same version and costs nothing.
 # Dagster reads the annotations of a compute function as objects: no `from __future__ import annotations` here.
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -24,6 +25,8 @@ from foundry_pipeline.defs.runner import pipes_runner
 from foundry_pipeline.defs.sources import ask_sources, source_checks
 from foundry_pipeline.docs.descriptions import Descriptions
 from foundry_pipeline.errors import Collapsed
+from foundry_pipeline.scale.asking import asked_for
+from foundry_pipeline.scale.engine import engine
 
 GROUPS: dict[Kind, str] = {
     "sources": "sources",
@@ -62,7 +65,7 @@ KINDS: dict[Kind, set[str]] = {
     "serving_matrix": {"parquet", "polars"},
 }
 Event = dg.MaterializeResult | dg.AssetCheckResult
-# Of the trainer there is one at a time; everything else may run beside it.
+# On this machine there is one trainer at a time; everything else may run beside it. A cluster counts what is free itself.
 POOLS: dict[Kind, str] = {"adapter": "trainer"}
 
 
@@ -86,7 +89,7 @@ def stage_asset(d: Declarations, chain: Chain, placed: Placed, described: Descri
         metadata={**declared_metadata(d, stage), **declared_columns(stage.kind, described)},
         tags={"character": stage.character} if stage.character else {},
         automation_condition=condition(stage.kind),
-        pool=POOLS.get(stage.kind),
+        pool=POOLS.get(stage.kind) if engine() == "local" else None,
         check_specs=[*source_checks(d, stage), *guard_specs(placed)],
     )
     def asset(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> Iterator[Event]:
@@ -95,7 +98,7 @@ def stage_asset(d: Declarations, chain: Chain, placed: Placed, described: Descri
         try:
             done = chain.materialize(
                 stage.name,
-                run_script=pipes_runner(context, pipes),
+                run_script=pipes_runner(context, pipes, partial(asked_for, d, stage)),
                 log=context.log.info,
                 manifest=lambda: {"run_id": context.run_id},
             )

@@ -7,6 +7,7 @@ launched alone, with or without this Dagster instance.
 # Dagster reads the annotations of a compute function as objects: no `from __future__ import annotations` here.
 
 from collections.abc import Iterator
+from functools import partial
 
 import dagster as dg
 
@@ -17,6 +18,7 @@ from foundry_pipeline.defs.partitions import Placed, check_spec
 from foundry_pipeline.defs.runner import pipes_runner
 from foundry_pipeline.export.parity_verdict import DELTA_CHECK, checks
 from foundry_pipeline.reports.serving import DELTA_HEAD, as_markdown, delta_rows
+from foundry_pipeline.scale.asking import asked_for
 
 
 def parity_checks(d: Declarations, chain: Chain, placed: Placed) -> dg.AssetChecksDefinition:
@@ -32,7 +34,7 @@ def parity_checks(d: Declarations, chain: Chain, placed: Placed) -> dg.AssetChec
         context: dg.AssetCheckExecutionContext, pipes: dg.PipesSubprocessClient
     ) -> Iterator[dg.AssetCheckResult]:
         run = placed.asked(context).name.removesuffix("_gguf")
-        runner = pipes_runner(context, pipes)
+        runner = pipes_runner(context, pipes, partial(asked_for, d, chain.stages[parity_asset(run)]))
         verdict = parity_verdict(d, chain, run, run_script=runner, log=context.log.info)
         found = measured(chain.store.open(verdict["parity_hash"], name=parity_asset(run)))
         for result in verdict["results"]:

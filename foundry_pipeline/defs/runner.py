@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,27 @@ from foundry_pipeline.launch import (
     script_environment,
     write_spec,
 )
+from foundry_pipeline.scale.asking import Asked
+from foundry_pipeline.scale.cluster import RayCluster
+from foundry_pipeline.scale.engine import engine, ray_address
 
 
 def pipes_runner(
-    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext, pipes: dg.PipesSubprocessClient
+    context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext,
+    pipes: dg.PipesSubprocessClient,
+    asks: Callable[[Mapping[str, Any]], Asked],
 ) -> ScriptRunner:
     """A `ScriptRunner` whose scripts log and report progress into the run that asks for them.
 
-    A script that failed with a message of its own raises that message; one that was killed says by which signal.
+    They run on this machine, or on the cluster that FOUNDRY_ENGINE=ray names, where they hold what `asks` says of their
+    spec. A script that failed with a message of its own raises that message; one that was killed says by which signal.
     """
+    if engine() == "ray":
+        cluster = RayCluster(ray_address())
+        cluster.client  # noqa: B018 - without Ray, or without a cluster, this says so before anything is written
+        from foundry_pipeline.defs.ray_runner import ray_runner
+
+        return ray_runner(context, cluster, asks)
 
     def run(module: str, spec: Mapping[str, Any], work: Path) -> None:
         path = write_spec(spec, work)
