@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from foundry_pipeline.cli import (
+    backfill,
     blind,
     collapses,
     compare_runs,
@@ -149,6 +150,7 @@ serving.register(app)
 collapses.register(app)
 plan.register(app)
 ladder.register(app)
+backfill.register(app)
 docs.register(app)
 compare_runs.register(app)
 figures.register(app)

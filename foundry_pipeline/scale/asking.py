@@ -83,6 +83,7 @@ def _asked(work: Work, declared: Resources, *, cpus: float, declared_in: str) ->
 def _file(d: Declarations, run: Run | None) -> str:
     """Where the resources of a run stand, or would."""
     profile = f"assets/profiles/{d.profile.profile}.yaml"
-    if run is None or run.run not in d.files or not run.resources.model_fields_set:
+    declared = d.run_and_partition(run.run)[0] if run is not None else ""
+    if run is None or declared not in d.files or not run.resources.model_fields_set:
         return profile
-    return d.files[run.run].relative_to(d.root).as_posix()
+    return d.files[declared].relative_to(d.root).as_posix()
