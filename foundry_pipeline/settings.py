@@ -3,6 +3,10 @@
 `FOUNDRY_ROOT`     project folder (default: the nearest parent of the working directory with `sources/` and `assets/`)
 `FOUNDRY_STORE`    artifacts, ledger and response cache (default: `.foundry` in the project folder)
 `FOUNDRY_PROFILE`  a name under `assets/profiles/` (default: `laptop`)
+`FOUNDRY_DATABASE` postgresql://user:password@host/database, which several machines may share: Dagster's runs, events and
+                   schedules, the score ledger, the response cache and the ledger of money stand there (default: SQLite
+                   files, in `.dagster` and in the store). Sentence embeddings stay in the store of each machine: they
+                   are made anew faster than they would be fetched
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from foundry_pipeline.errors import FoundryError
+
+DATABASE = "FOUNDRY_DATABASE"
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,23 @@ class Settings:
     profile: str
 
     @property
+    def database(self) -> str:
+        """The URL of the shared database; empty where SQLite files are used."""
+        return os.environ.get(DATABASE, "").strip()
+
+    @property
     def ledger_url(self) -> str:
-        return os.environ.get("FOUNDRY_LEDGER_URL") or f"sqlite:///{self.store / 'ledger.db'}"
+        return os.environ.get("FOUNDRY_LEDGER_URL") or self.database or f"sqlite:///{self.store / 'ledger.db'}"
 
     @property
     def responses_path(self) -> Path:
-        return self.store / "responses.db"
+        """The response cache: a file, or the name that stands for the shared database (`lineage.database`)."""
+        return self.store / (DATABASE if self.database else "responses.db")
+
+    @property
+    def money_path(self) -> Path:
+        """The ledger of money, in the same way."""
+        return self.store / (DATABASE if self.database else "money.db")
 
     @property
     def vectors_path(self) -> Path:

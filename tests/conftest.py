@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from foundry_pipeline.settings import DATABASE
 from tests.once import made_once
 from tests.project import Project, make_project
+from tests.servers.postgres import Postgres, postgres_server
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,6 +53,22 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("FOUNDRY_", "DAGSTER_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL server of this test process."""
+    with postgres_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where tables can be: a file that is not there yet, then a new database that the setting names."""
+    if request.param == "sqlite":
+        return tmp_path / "deep" / "tables.db"
+    monkeypatch.setenv(DATABASE, request.getfixturevalue("postgres").database())
+    return tmp_path / "deep" / DATABASE
 
 
 @pytest.fixture(scope="session")

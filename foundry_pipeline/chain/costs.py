@@ -17,12 +17,12 @@ from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.declarations.remote import picodollars
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.database import is_there
 from foundry_pipeline.models.cache import ResponseCache
 from foundry_pipeline.models.money.estimate import Estimate, Span, estimate_demand, estimate_requests, mean_answer
 from foundry_pipeline.models.money.ledger import Caps, MoneyLedger
 from foundry_pipeline.models.money.prices import FREE, PRICES, Prices, Rate, load_prices, usd
-from foundry_pipeline.models.money.processes import lives
-from foundry_pipeline.models.money.spending import lowered, money_path, profile_budget
+from foundry_pipeline.models.money.spending import lowered, profile_budget
 from foundry_pipeline.models.remote.client import request_key
 from foundry_pipeline.models.requests import ChatRequest, ModelRef
 
@@ -154,15 +154,15 @@ def _mean(ledger: MoneyLedger | None, model: ModelRef, asset: str) -> float | No
 def _unanswered(chain: Chain, model: ModelRef, requests: list[ChatRequest]) -> list[ChatRequest]:
     """Requests that the response cache has no answer to, each once."""
     keyed = {request_key(model, request): request for request in requests}
-    if not chain.settings.responses_path.exists():
+    if not is_there(chain.settings.responses_path):
         return list(keyed.values())
     stored = ResponseCache(chain.settings.responses_path).find(list(keyed))
     return [request for key, request in keyed.items() if key not in stored]
 
 
 def _ledger(chain: Chain) -> MoneyLedger | None:
-    path = money_path(chain.settings)
-    return MoneyLedger(path) if path.exists() else None
+    path = chain.settings.money_path
+    return MoneyLedger(path) if is_there(path) else None
 
 
 def _caps(chain: Chain) -> Caps:
@@ -180,7 +180,7 @@ def _dollars(span: Span) -> dict[str, str]:
 def costs(d: Declarations, chain: Chain, asset: str | None = None) -> dict[str, Any]:
     """Money by asset, by run and in total, from the ledger; beside it what was reported elsewhere, marked as such."""
     ledger = _ledger(chain)
-    rows = ledger.rows() if ledger else []
+    rows = _rows(ledger) if ledger else []
     if asset is not None:
         names = set(upstream(chain, asset))
         rows = [row for row in rows if row["asset"] in names]
@@ -211,6 +211,13 @@ def costs(d: Declarations, chain: Chain, asset: str | None = None) -> dict[str, 
     }
 
 
+def _rows(ledger: MoneyLedger) -> list[dict[str, Any]]:
+    """All rows; `alive` says whether somebody may still close one that is open. A batch is resumed by its id."""
+    rows = ledger.rows()
+    ended = ledger.ended([r for r in rows if r["state"] == "reserved"])
+    return [{**row, "alive": bool(row["batch"]) or row["process"] not in ended} for row in rows]
+
+
 def _trained(d: Declarations, chain: Chain, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """For each declared run what remote answers cost here: its data (shared with other runs of it) and its judging."""
     out = []
@@ -236,9 +243,9 @@ def _by(rows: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
 def _sum(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     rows = list(rows)
     settled = [r for r in rows if r["state"] == "settled"]
-    # A row of a killed process counts as uncertain as soon as it is known to be one; a batch is resumed by its id.
-    uncertain = [r for r in rows if r["state"] == "uncertain" or (r["state"] == "reserved" and not _alive(r))]
-    reserved = [r for r in rows if r["state"] == "reserved" and _alive(r)]
+    # A row of a killed process counts as uncertain as soon as it is known to be one.
+    uncertain = [r for r in rows if r["state"] == "uncertain" or (r["state"] == "reserved" and not r["alive"])]
+    reserved = [r for r in rows if r["state"] == "reserved" and r["alive"]]
     return {
         "answers": len(settled),
         "input_tokens": sum(r["input_tokens"] for r in settled),
@@ -253,10 +260,6 @@ def _sum(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "first": min((r["reserved_at"] for r in rows), default=None),
         "last": max((r["reserved_at"] for r in rows), default=None),
     }
-
-
-def _alive(row: dict[str, Any]) -> bool:
-    return bool(row["batch"]) or lives(row["process"])
 
 
 def release_uncertain(chain: Chain) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from foundry_pipeline.errors import FoundryError
+
 MODULE = "foundry_pipeline.definitions"
 # Commands that take a Python pointer and no workspace.
 NEEDS_POINTER = {("asset", "materialize"), ("asset", "list"), ("job", "execute")}
@@ -49,7 +51,12 @@ def with_pointer(arguments: Sequence[str], environment: dict[str, str]) -> list[
 def main() -> None:
     from foundry_pipeline.cli.instance import enter_project
 
-    enter_project(release=tuple(sys.argv[1:3]) == ("asset", "materialize"))
+    if not {"--help", "-h", "--version", "-v"} & set(sys.argv[1:]):
+        try:
+            enter_project(release=tuple(sys.argv[1:3]) == ("asset", "materialize"))
+        except FoundryError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
     sys.argv[1:] = with_pointer(sys.argv[1:], dict(os.environ))
     from dagster._cli import main as dagster_main
     from dagster_shared.check import CheckError

@@ -136,6 +136,18 @@ def _held_locks(folder: Path) -> list[str]:
     return held
 
 
+def _database(settings: Settings) -> list[dict[str, Any]]:
+    """The shared database, where one is set; that it can be reached has been seen before."""
+    if not settings.database:
+        return []
+    from foundry_pipeline.models.cache import ResponseCache
+    from foundry_pipeline.models.money.ledger import MoneyLedger
+
+    cache, money = ResponseCache(settings.responses_path), MoneyLedger(settings.money_path)
+    found = f"{len(cache)} answers and {len(money.rows())} rows of money in {cache.where}"
+    return [{"what": "shared database", "ok": True, "found": found}]
+
+
 def _instance() -> dict[str, Any]:
     if not os.environ.get("DAGSTER_HOME"):
         return {
@@ -169,7 +181,7 @@ def examine() -> dict[str, Any]:
     enter_project(release=False)
     settings = load_settings()
     findings = [_packages(), _command(), _declarations(settings), *_store(settings), _ledger(settings)]
-    findings += [_instance(), _browser()]
+    findings += [_instance(), *_database(settings), _browser()]
     return {"healthy": all(f["ok"] for f in findings), "profile": settings.profile, "findings": findings}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.settings import find_root
+from foundry_pipeline.settings import DATABASE, find_root
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
@@ -29,7 +29,7 @@ def enter_project(*, release: bool) -> Path | None:
 
     Dagster finds `dagster.yaml` only in the working directory, and its paths are relative to that. With `release`, runs
     left behind by a killed process are closed first: one of them may hold the trainer's slot, for which the next
-    training would wait for ever.
+    training would wait for ever. Raises FoundryError where FOUNDRY_DATABASE names what cannot be used.
     """
     try:
         root = Path(os.environ["FOUNDRY_ROOT"]).resolve() if os.environ.get("FOUNDRY_ROOT") else find_root()
@@ -38,6 +38,10 @@ def enter_project(*, release: bool) -> Path | None:
     if not os.environ.get("DAGSTER_HOME") and (root / "dagster.yaml").is_file():
         os.chdir(root)
         os.environ["DAGSTER_HOME"] = str(root)
+    if os.environ.get(DATABASE, "").strip():
+        from foundry_pipeline.lineage.postgres import check_database
+
+        check_database()
     if release and os.environ.get("DAGSTER_HOME"):
         from dagster import DagsterInstance
 
@@ -75,17 +79,19 @@ def close_dead_runs(instance: DagsterInstance) -> list[DeadRun]:
     """Report runs whose process is gone as failed, and free the pool slots they hold.
 
     A process id that was given to another process since is told apart by its start time. Runs on a cluster are left
-    alone: their processes are not of this machine (`foundry backfill` and the daemon look after them).
+    alone: their processes are not of this machine (`foundry backfill` and the daemon look after them). Where machines
+    share an instance, each closes its own runs only.
     """
     from dagster import DagsterRunStatus, RunsFilter
 
     from foundry_pipeline.defs.launcher import on_ray
+    from foundry_pipeline.defs.storage import of_this_node
 
     out: list[DeadRun] = []
     unfinished = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
     storage = instance.event_log_storage
     for run in instance.get_runs(RunsFilter(statuses=unfinished)):
-        if on_ray(run):
+        if on_ray(run) or not of_this_node(run):
             continue
         pid, seen = _process_of(instance, run)
         started = _started_at(pid) if pid is not None else None

@@ -12,6 +12,7 @@ from foundry_pipeline.cli import (
     blind,
     collapses,
     compare_runs,
+    database,
     datasets,
     diversity,
     docs,
@@ -158,6 +159,7 @@ probes.register(app)
 seeds.register(app)
 diversity.register(app)
 blind.register(app)
+app.add_typer(database.app, name="database")
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(judge.app, name="judge")

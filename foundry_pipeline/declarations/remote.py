@@ -33,11 +33,20 @@ def picodollars(usd: Decimal) -> int:
 
 
 class RemoteService(Declaration):
-    """How a remote model is asked. Only `base_url`, `service`, `effort` and `sampling` bear on what it answers."""
+    """How a remote model is asked. Only `base_url`, `service`, `effort` and `sampling` bear on what it answers.
+
+    Several servers of one model (`base_urls`) are one service: known by `service`, or else by the first of them, so that
+    servers may be added at the end of the list, or leave it, and what was answered stays answered.
+    """
 
     base_url: str = Field(
         default="",
         description="where the server is; empty: the provider's own. ANTHROPIC_BASE_URL or OPENAI_BASE_URL replace it",
+    )
+    base_urls: tuple[str, ...] = Field(
+        default=(),
+        description="several servers of the same model, instead of base_url: requests go to the one with the least under "
+        "way, a dead one is left out. OPENAI_BASE_URL may hold several as well, between commas",
     )
     service: str = Field(
         default="",
@@ -69,18 +78,34 @@ class RemoteService(Declaration):
     @field_validator("base_url")
     @classmethod
     def _plain_address(cls, value: str) -> str:
-        from urllib.parse import urlsplit
+        return _address(value) if value else value
 
-        if not value:
-            return value
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an http or https address is expected, such as http://127.0.0.1:8000/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError(
-                "no user, password, query or fragment belongs in an address: keys come from the environment"
-            )
-        return value.rstrip("/")
+    @field_validator("base_urls")
+    @classmethod
+    def _plain_addresses(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        plain = tuple(_address(value) for value in values)
+        if len(set(plain)) < len(plain):
+            raise ValueError("one address stands twice in the list")
+        return plain
+
+    @model_validator(mode="after")
+    def _one_or_many(self) -> Self:
+        if self.base_url and self.base_urls:
+            raise ValueError("either base_url or base_urls: the list holds every server")
+        if len(self.base_urls) > 1 and self.batch:
+            raise ValueError("batch is an interface of one provider, not of several servers")
+        return self
+
+
+def _address(value: str) -> str:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an http or https address is expected, such as http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("no user, password, query or fragment belongs in an address: keys come from the environment")
+    return value.rstrip("/")
 
 
 class Budget(Declaration):

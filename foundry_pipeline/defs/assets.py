@@ -23,6 +23,7 @@ from foundry_pipeline.defs.metadata import declared_columns, declared_metadata, 
 from foundry_pipeline.defs.partitions import Placed, dependencies, placed
 from foundry_pipeline.defs.runner import pipes_runner
 from foundry_pipeline.defs.sources import ask_sources, source_checks
+from foundry_pipeline.defs.storage import note_node
 from foundry_pipeline.docs.descriptions import Descriptions
 from foundry_pipeline.errors import Collapsed
 from foundry_pipeline.scale.asking import asked_for
@@ -93,6 +94,7 @@ def stage_asset(d: Declarations, chain: Chain, placed: Placed, described: Descri
         check_specs=[*source_checks(d, stage), *guard_specs(placed)],
     )
     def asset(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> Iterator[Event]:
+        note_node(context)
         stage = placed.asked(context)
         checked = ask_sources(d, chain, stage, log=context.log.info, warn=context.log.warning)
         try:

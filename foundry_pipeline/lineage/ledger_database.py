@@ -9,6 +9,7 @@ with reading(url) as connection: …            changes nothing; None where ther
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,21 +19,22 @@ from urllib.parse import quote
 import sqlalchemy as sa
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage import postgres
 from foundry_pipeline.lineage.ledger_versions import found_version, migrate
+from foundry_pipeline.settings import DATABASE
 
 _SQLITE = "sqlite:///"
-_POSTGRES = ("postgresql+psycopg2", "postgresql", "postgres")
 _WAIT_SECONDS = 60.0
 
 
 def shown(url: str) -> str:
     """The URL as it may be shown: without its password."""
-    if url.startswith(_SQLITE):
-        return url
-    try:
-        return sa.engine.make_url(url).render_as_string(hide_password=True)
-    except (sa.exc.ArgumentError, ValueError):
-        return "FOUNDRY_LEDGER_URL"
+    return url if url.startswith(_SQLITE) else postgres.shown(url, _variable(url))
+
+
+def _variable(url: str) -> str:
+    """The setting that a URL came from."""
+    return DATABASE if url == os.environ.get(DATABASE, "").strip() else "FOUNDRY_LEDGER_URL"
 
 
 def _sqlite_path(url: str) -> Path | None:
@@ -59,34 +61,6 @@ def _sqlite(path: Path, *, write: bool) -> sa.Engine:
     return engine
 
 
-def _postgres(url: str) -> sa.Engine:
-    try:
-        parsed = sa.engine.make_url(url)
-    except (sa.exc.ArgumentError, ValueError) as error:
-        raise FoundryError(
-            "FOUNDRY_LEDGER_URL is not a URL of a database",
-            mend="set it to sqlite:////path/ledger.db or postgresql://user:password@host/database, or unset it",
-        ) from error
-    if parsed.drivername not in _POSTGRES:
-        raise FoundryError(
-            f"the ledger cannot lie in a database of the kind `{parsed.drivername}`",
-            where="FOUNDRY_LEDGER_URL",
-            mend="set it to sqlite:////path/ledger.db or postgresql://user:password@host/database, or unset it",
-        )
-    try:
-        return sa.create_engine(
-            parsed.set(drivername="postgresql+psycopg2"),
-            poolclass=sa.pool.NullPool,
-            connect_args={"connect_timeout": 10},
-        )
-    except ModuleNotFoundError as error:
-        raise FoundryError(
-            "PostgreSQL is asked through a package that is not installed (psycopg2)",
-            where=shown(url),
-            mend="pip install -c constraints.txt -e '.[postgres]'",
-        ) from error
-
-
 @contextmanager
 def writing(url: str) -> Iterator[sa.Connection]:
     """A connection within one transaction, the ledger made or migrated first. Waits for other writers.
@@ -97,7 +71,7 @@ def writing(url: str) -> Iterator[sa.Connection]:
     with _told(url):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-        engine = _sqlite(path, write=True) if path is not None else _postgres(url)
+        engine = _sqlite(path, write=True) if path is not None else postgres.engine_of(url, _variable(url))
         with engine.begin() as connection:
             migrate(connection)
             yield connection
@@ -114,7 +88,7 @@ def reading(url: str) -> Iterator[sa.Connection | None]:
         yield None
         return
     with _told(url):
-        engine = _sqlite(path, write=False) if path is not None else _postgres(url)
+        engine = _sqlite(path, write=False) if path is not None else postgres.engine_of(url, _variable(url))
         with engine.connect() as connection:
             if path is None:
                 connection = connection.execution_options(postgresql_readonly=True)
@@ -129,13 +103,10 @@ def _told(url: str) -> Iterator[None]:
     except sa.exc.IntegrityError:
         raise
     except sa.exc.DBAPIError as error:
-        sqlite = url.startswith(_SQLITE)
+        if not url.startswith(_SQLITE):
+            raise postgres.unusable("score ledger", error, url, _variable(url)) from error
         said = " ".join(str(error.orig).split())
-        damaged = sqlite and isinstance(error.orig, sqlite3.DatabaseError)
-        unwritable = isinstance(error.orig, sqlite3.OperationalError)
-        if not sqlite:
-            mend = "see that the server runs and that FOUNDRY_LEDGER_URL names it; what was not recorded is recorded by the same command again"
-        elif damaged and not unwritable:
+        if isinstance(error.orig, sqlite3.DatabaseError) and not isinstance(error.orig, sqlite3.OperationalError):
             mend = "put its backup in place, or move the damaged file aside: evaluations found again are recorded anew"
         else:
             mend = "free disk space, or make the file and its folder writable, and run the same command again"

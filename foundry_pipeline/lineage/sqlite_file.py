@@ -10,12 +10,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, Literal
 
 from foundry_pipeline.errors import FoundryError
 
 _WAIT_SECONDS = 60.0
+Mode = Literal["DEFERRED", "IMMEDIATE", "EXCLUSIVE"]
 
 
 class SqliteFile:
@@ -44,6 +46,10 @@ class SqliteFile:
                 with transaction(connection):
                     lay_out(connection)
                     connection.execute(f"PRAGMA user_version={version}")
+
+    @property
+    def where(self) -> str:
+        return str(self.path)
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
@@ -84,12 +90,22 @@ def _to_wal(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection, mode: str = "IMMEDIATE") -> Iterator[None]:
-    """All of the block or nothing of it."""
-    connection.execute(f"BEGIN {mode}")
+def transaction(connection: Any, mode: Mode = "IMMEDIATE") -> Iterator[None]:
+    """All of the block or nothing of it.
+
+    IMMEDIATE: writers of one SQLite file wait for each other; in PostgreSQL they do where they touch the same rows.
+    EXCLUSIVE: one at a time in both, for what is decided by a sum over many rows. DEFERRED: for readers.
+    """
+    begin: Callable[[Mode], None] | None = getattr(connection, "begin", None)
+    if begin is not None:
+        begin(mode)
+    else:
+        connection.execute(f"BEGIN {mode}")
     try:
         yield
     except BaseException:
-        connection.execute("ROLLBACK")
+        # Where the connection itself is gone it is rolled back already, and the first error is the one to tell.
+        with suppress(Exception):
+            connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")

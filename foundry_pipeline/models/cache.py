@@ -1,19 +1,24 @@
 """The response cache: every answer, under the hash of its full request, from the moment it arrives.
 
-A SQLite file in WAL mode, so that several processes read and write it at once and a kill leaves whole transactions
-only. Answers of a local group are stored together in one transaction: a group is there whole or not at all. A remote
-answer is stored alone, with the tokens and the money it took, before anything else is done with it.
+A SQLite file in WAL mode, or a table of the shared PostgreSQL database (`lineage.database` says how a place names it):
+several processes read and write it at once, and a kill leaves whole transactions only. Answers of a local group are stored together in one transaction: a group is there whole or not at all. A remote
+answer is stored alone, with the tokens and the money it took, before anything else is done with it. An answer that the
+shared database does not take, since it cannot be reached, is kept in a file beside (`UNSENT`) and carried over by whoever
+opens the cache next on this machine: it has been paid for.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from foundry_pipeline.lineage.sqlite_file import SqliteFile, transaction
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.database import Connection, ddl, is_postgres, is_shared, open_database, transaction
 from foundry_pipeline.models.requests import Reply
+
+UNSENT = "responses.unsent.db"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -57,14 +62,21 @@ class ResponseCache:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file = SqliteFile(
+        self._database = open_database(
             path,
             what="response cache",
             version=_VERSION,
             lay_out=_lay_out,
             lost=f"mv {path} {path}.damaged   # answers will be generated again",
         )
+        self._unsent = path.parent / UNSENT if is_shared(path) else None
+        if self._unsent is not None and self._unsent.exists():
+            self._carry_over(ResponseCache(self._unsent))
+
+    @property
+    def where(self) -> str:
+        """Where the replies are, as it may be shown."""
+        return self._database.where
 
     def get(self, request_hash: str) -> Reply | None:
         """The reply stored under a hash, with an empty request_id, or None."""
@@ -81,33 +93,80 @@ class ResponseCache:
 
     def put_group(self, replies: Sequence[Reply]) -> None:
         """Store replies in one transaction: after a kill at any moment all of them are there, or none."""
-        rows = [[getattr(r, name) for name in _NAMES] for r in replies]
+        try:
+            self._insert(replies)
+        except FoundryError as error:
+            if self._unsent is None:
+                raise
+            ResponseCache(self._unsent).put_group(replies)
+            raise FoundryError(
+                f"{error.what}; the answers that came meanwhile are kept in {self._unsent}",
+                where=error.where,
+                mend=f"{error.mend}. They are carried over by the next command on this machine",
+            ) from error
+
+    def _insert(self, replies: Sequence[Reply]) -> None:
         marks = ", ".join("?" * len(_NAMES))
-        with self._file.connection() as connection, transaction(connection):
+        with self._database.connection() as connection, transaction(connection):
+            kept = bytes_of if is_postgres(connection) else str
+            # In one order everywhere: two that write the same group wait for each other, never both.
+            given = sorted(replies, key=lambda r: r.request_hash)
+            rows = [[r.request_hash, kept(r.text), *(getattr(r, name) for name in _NAMES[2:])] for r in given]
             # Not INSERT OR IGNORE: that would also pass over a row that breaks another rule, and leave a hole.
             connection.executemany(
                 f"INSERT INTO replies ({_COLUMNS}) VALUES ({marks}) ON CONFLICT (request_hash) DO NOTHING",
                 rows,
             )
 
+    def _carry_over(self, beside: ResponseCache) -> None:
+        """Take over what could not be stored when it came. Rows are deleted once they are here, whoever brought them."""
+        while part := beside.some(_MANY):
+            self._insert(part)
+            beside.forget([r.request_hash for r in part])
+
+    def some(self, count: int, *, after: str = "") -> list[Reply]:
+        """Replies in the order of their hashes, from behind one of them on."""
+        query = f"SELECT {_COLUMNS} FROM replies WHERE request_hash > ? ORDER BY request_hash LIMIT ?"
+        with self._database.connection() as connection:
+            return [_reply(row) for row in connection.execute(query, [after, count]).fetchall()]
+
+    def forget(self, hashes: Sequence[str]) -> None:
+        """Delete replies that are stored elsewhere by now."""
+        with self._database.connection() as connection, transaction(connection):
+            connection.executemany("DELETE FROM replies WHERE request_hash = ?", [[h] for h in hashes])
+
     def __len__(self) -> int:
-        with self._file.connection() as connection:
+        with self._database.connection() as connection:
             return int(connection.execute("SELECT count(*) FROM replies").fetchone()[0])
 
     def find(self, hashes: Sequence[str]) -> dict[str, Reply]:
         """The replies that are stored under any of these hashes, with empty request_ids."""
         found: dict[str, Reply] = {}
-        with self._file.connection() as connection, transaction(connection, "DEFERRED"):
+        with self._database.connection() as connection, transaction(connection, "DEFERRED"):
             for start in range(0, len(hashes), _MANY):
                 part = hashes[start : start + _MANY]
                 marks = ", ".join("?" * len(part))
                 query = f"SELECT {_COLUMNS} FROM replies WHERE request_hash IN ({marks})"
                 for row in connection.execute(query, list(part)):
-                    found[row[0]] = Reply("", *row)
+                    found[row[0]] = _reply(row)
         return found
 
 
-def _lay_out(connection: sqlite3.Connection) -> None:
+def bytes_of(text: str) -> bytes:
+    """PostgreSQL's text holds no zero character, and a model's answer may: there it is kept as bytes of UTF-8."""
+    return text.encode("utf-8")
+
+
+def _reply(row: Sequence[Any]) -> Reply:
+    key, text, *rest = row
+    return Reply("", key, text if isinstance(text, str) else bytes(text).decode("utf-8"), *rest)
+
+
+def _lay_out(connection: Connection) -> None:
+    if is_postgres(connection):
+        for statement in ddl(connection, _SCHEMA.replace("text TEXT", "text BYTEA")):
+            connection.execute(statement)
+        return
     connection.execute(_SCHEMA)
     held = {row[1] for row in connection.execute("PRAGMA table_info(replies)")}
     for column in _SINCE_2:

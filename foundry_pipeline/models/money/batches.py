@@ -6,9 +6,10 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foundry_pipeline.lineage.sqlite_file import transaction
+from foundry_pipeline.lineage.database import transaction
+from foundry_pipeline.models.money import claims
 from foundry_pipeline.models.money.ledger import Ask, Book, now
-from foundry_pipeline.models.money.processes import lives, process_mark
+from foundry_pipeline.models.money.processes import process_mark
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class BatchBook:
     def prepare(self, asks: Sequence[Ask]) -> OpenBatch:
         """Write down that a batch is about to be made, with money reserved for as many requests as the caps allow.
 
-        Raises BudgetReached where there is room for none.
+        `entries` of the batch are those requests; their claims become the batch's. Raises BudgetReached where there is
+        room for none.
         """
         batch, created = uuid.uuid4().hex, now()
         with self._ledger.connection() as connection, transaction(connection):
@@ -46,9 +48,7 @@ class BatchBook:
             if not entries:
                 self._state(batch, "lost")
                 raise self._book.reached(connection, asks[0].amount)
-        return OpenBatch(
-            batch, "", created, {ask.request_hash: entry for ask, entry in zip(asks, entries, strict=False)}
-        )
+        return OpenBatch(batch, "", created, entries)
 
     def created(self, batch: OpenBatch, provider_id: str) -> None:
         """The provider's id is known: from now on the batch can be had again."""
@@ -77,9 +77,10 @@ class BatchBook:
                 "WHERE service = ? AND state IN ('creating', 'created') ORDER BY created_at",
                 [self._service],
             ).fetchall()
+            making = {row[0] for row in rows if not row[1] and claims.at_work(connection, row[3])}
         found = []
-        for batch, provider_id, created_at, process in rows:
-            if provider_id or not lives(process):
+        for batch, provider_id, created_at, _ in rows:
+            if batch not in making:
                 entries = {r["request_hash"]: r["entry"] for r in self._ledger.rows("batch = ?", [batch])}
                 found.append(OpenBatch(batch, provider_id, created_at, entries))
         return found
@@ -92,3 +93,4 @@ class BatchBook:
     def _state(self, batch: str, state: str) -> None:
         with self._ledger.connection() as connection, transaction(connection):
             connection.execute("UPDATE batches SET state = ? WHERE batch = ?", [state, batch])
+            claims.drop_batch(connection, batch)

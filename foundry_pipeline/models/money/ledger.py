@@ -10,14 +10,13 @@
 One row for each attempt that was sent. A row is `reserved` while its request is under way, then `settled` (at its cost),
 `released` (at nothing) or `uncertain`: sent, and never heard of again, as after a kill or a lost connection. An
 uncertain row counts at its full reservation until `foundry costs --release-uncertain` says otherwise: a budget that is
-hard must not assume that money was not spent. Reserving is one exclusive transaction over all processes and threads,
-so that what is spent and reserved together never exceeds a cap.
+hard must not assume that money was not spent. Reserving is one exclusive transaction over all processes, threads
+and machines, so that what is spent and reserved together never exceeds a cap. Which process asks for a request is a matter of `claims`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import sqlite3
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,9 +24,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.lineage.sqlite_file import SqliteFile, transaction
+from foundry_pipeline.lineage.database import Connection, ddl, open_database, transaction
+from foundry_pipeline.models.money import claims
 from foundry_pipeline.models.money.prices import Usage, short_usd
-from foundry_pipeline.models.money.processes import lives, process_mark
+from foundry_pipeline.models.money.processes import process_mark
 
 State = Literal["reserved", "settled", "released", "uncertain"]
 _SCHEMA = """
@@ -48,7 +48,7 @@ CREATE TABLE IF NOT EXISTS batches (
     process TEXT NOT NULL, created_at TEXT NOT NULL
 ) WITHOUT ROWID;
 """
-_VERSION = 1
+_VERSION = 2
 # What counts against a budget: the cost where it is known, else what was set aside for it.
 _COUNTED = "CASE state WHEN 'settled' THEN cost WHEN 'released' THEN 0 ELSE reserved END"
 
@@ -83,17 +83,25 @@ def now() -> str:
 
 
 class MoneyLedger:
-    """Rows of money in one SQLite file, shared by processes and threads. Raises FoundryError where it cannot be used."""
+    """Rows of money in one SQLite file, or in the shared database (`lineage.database` says how a place names it).
+
+    Shared by processes and threads. Raises FoundryError where it cannot be used.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.connection = SqliteFile(
+        self._database = open_database(
             path,
             what="ledger of money",
             version=_VERSION,
             lay_out=_lay_out,
             lost="put its backup in place; without one nobody knows what of the budget is left",
-        ).connection
+        )
+        self.connection = self._database.connection
+
+    @property
+    def where(self) -> str:
+        """Where the ledger is, as it may be shown."""
+        return self._database.where
 
     def book(self, *, asset: str, run: str, caps: Caps) -> Book:
         return Book(self, asset=asset, run=run, caps=caps)
@@ -103,16 +111,21 @@ class MoneyLedger:
         with self.connection() as connection:
             return _totals(connection, run=run, asset=asset)
 
-    def rows(self, where: str = "1", values: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def rows(self, where: str = "1 = 1", values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Rows as dictionaries, oldest first."""
         with self.connection() as connection:
-            connection.row_factory = sqlite3.Row
-            query = f"SELECT * FROM entries WHERE {where} ORDER BY reserved_at, entry"
-            return [dict(row) for row in connection.execute(query, list(values))]
+            found = connection.execute(f"SELECT * FROM entries WHERE {where} ORDER BY reserved_at, entry", list(values))
+            names = [column[0] for column in found.description]
+            return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+    def ended(self, rows: Sequence[dict[str, Any]]) -> set[str]:
+        """Those of the rows' processes that are not at work any more."""
+        with self.connection() as connection:
+            return {mark for mark in {r["process"] for r in rows} if not claims.at_work(connection, mark)}
 
     def release_uncertain(self) -> Totals:
         """Count every uncertain row at nothing; what they stood for."""
-        with self.connection() as connection, transaction(connection):
+        with self.connection() as connection, transaction(connection, "EXCLUSIVE"):
             before = _totals(connection)
             connection.execute(
                 "UPDATE entries SET state = 'released', closed_at = ?, note = note || ' (released by hand)' "
@@ -122,13 +135,13 @@ class MoneyLedger:
         return before
 
 
-def _lay_out(connection: sqlite3.Connection) -> None:
-    for statement in filter(str.strip, _SCHEMA.split(";")):
+def _lay_out(connection: Connection) -> None:
+    for statement in ddl(connection, _SCHEMA + claims.SCHEMA):
         connection.execute(statement)
 
 
-def _totals(connection: sqlite3.Connection, *, run: str | None = None, asset: str | None = None) -> Totals:
-    query = f"SELECT state, SUM({_COUNTED}) FROM entries"
+def _totals(connection: Connection, *, run: str | None = None, asset: str | None = None) -> Totals:
+    query = f"SELECT state, CAST(SUM({_COUNTED}) AS BIGINT) FROM entries"
     given = {name: value for name, value in (("run", run), ("asset", asset)) if value is not None}
     if given:
         query += " WHERE " + " AND ".join(f"{name} = ?" for name in given)
@@ -138,13 +151,17 @@ def _totals(connection: sqlite3.Connection, *, run: str | None = None, asset: st
 
 @dataclass(frozen=True)
 class Ask:
-    """What is about to be sent: whose answer, of which model, and the most it can cost (picodollars)."""
+    """What is about to be sent: whose answer, of which model, and the most it can cost (picodollars).
+
+    `seconds`: how long the attempt may take, for the claim on the request.
+    """
 
     request_hash: str
     amount: int
     provider: str
     model: str
     price_since: str
+    seconds: float = 0.0
 
 
 class Book:
@@ -153,19 +170,29 @@ class Book:
     def __init__(self, ledger: MoneyLedger, *, asset: str, run: str, caps: Caps) -> None:
         self.ledger, self.asset, self.run, self.caps = ledger, asset, run, caps
         self._process = process_mark()
+        self.claims = claims.Claims(ledger)
 
     def reserve(self, ask: Ask) -> str:
-        """Set the most that a request can cost aside; the row's id. Raises BudgetReached where a cap forbids it."""
+        """Set the most that a request can cost aside; the row's id.
+
+        Raises BudgetReached where a cap forbids it, and Elsewhere where this book's claim on the request has gone to
+        another process.
+        """
         entries = self.reserve_many([ask])
         if not entries:
             with self.ledger.connection() as connection:
+                if self.claims.holds(ask.request_hash) and not self.claims.still(connection, ask.request_hash):
+                    raise claims.Elsewhere(None)
                 raise self.reached(connection, ask.amount)
-        return entries[0]
+        return entries[ask.request_hash]
 
-    def reserve_many(self, asks: Sequence[Ask], *, batch: str = "") -> list[str]:
-        """Reserve for as many of the requests, in their order, as the caps leave room for, in one transaction."""
-        entries: list[str] = []
-        with self.ledger.connection() as connection, transaction(connection):
+    def reserve_many(self, asks: Sequence[Ask], *, batch: str = "") -> dict[str, str]:
+        """Reserve for as many of the requests, in their order, as the caps leave room for, in one transaction.
+
+        Rows by request. One whose claim has gone to another process has none.
+        """
+        entries: dict[str, str] = {}
+        with self.ledger.connection() as connection, transaction(connection, "EXCLUSIVE"):
             room = min(
                 self.caps.project - _totals(connection).counted,
                 self.caps.run - _totals(connection, run=self.run).counted,
@@ -174,13 +201,17 @@ class Book:
                 # A free server fits into any budget, also into one that has been used up.
                 if ask.amount > room and ask.amount > 0:
                     break
+                if self.claims.holds(ask.request_hash) and not self.claims.renew(
+                    connection, ask.request_hash, seconds=ask.seconds, batch=batch
+                ):
+                    continue
                 room -= ask.amount
-                entries.append(uuid.uuid4().hex)
+                entries[ask.request_hash] = uuid.uuid4().hex
                 connection.execute(
                     "INSERT INTO entries (entry, request_hash, asset, run, provider, model, price_since, batch, state, "
                     "reserved, process, reserved_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'reserved', ?, ?, ?)",
                     [
-                        entries[-1],
+                        entries[ask.request_hash],
                         ask.request_hash,
                         self.asset,
                         self.run,
@@ -219,7 +250,7 @@ class Book:
                 [state, note, now(), entry],
             )
 
-    def reached(self, connection: sqlite3.Connection, amount: int) -> BudgetReached:
+    def reached(self, connection: Connection, amount: int) -> BudgetReached:
         """The error that tells which cap stands in the way of `amount`, what is spent, and how to go on."""
         project, run = _totals(connection), _totals(connection, run=self.run)
         if self.caps.run - run.counted < amount:
@@ -236,7 +267,7 @@ class Book:
             f"the {name}'s budget is reached: spent {short_usd(totals.spent)} USD, reserved "
             f"{short_usd(totals.reserved)}{doubt}, cap {short_usd(cap)}; the next request may cost up to "
             f"{short_usd(amount)}. Every answer that arrived is stored and paid for",
-            where=str(self.ledger.path),
+            where=self.ledger.where,
             mend=f"raise `budget: {{{field}: …}}` in the profile (or FOUNDRY_BUDGET_USD, which only lowers it), then run "
             "the same command again: it goes on with what is still unanswered",
         )
@@ -250,10 +281,10 @@ def reconcile(ledger: MoneyLedger, paid: Callable[[str], tuple[int | None, Usage
     resumed by its id.
     """
     left = 0
-    marks: dict[str, bool] = {}
-    for row in ledger.rows("state = 'reserved' AND batch = ''"):
-        alive = marks.setdefault(row["process"], lives(row["process"]))
-        if alive:
+    open_rows = ledger.rows("state = 'reserved' AND batch = ''")
+    ended = ledger.ended(open_rows) if open_rows else set()
+    for row in open_rows:
+        if row["process"] not in ended:
             continue
         book = Book(ledger, asset=row["asset"], run=row["run"], caps=Caps(0, 0))
         # An answer pays for one attempt: where it has been settled already, this row was another one.

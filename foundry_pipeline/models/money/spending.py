@@ -37,10 +37,6 @@ class Spending:
         return load_prices(self.prices_path)
 
 
-def money_path(settings: Settings) -> Path:
-    return settings.store / "money.db"
-
-
 def profile_budget(settings: Settings) -> Budget:
     """The budget of the profile in force."""
     path = settings.root / "assets" / "profiles" / f"{settings.profile}.yaml"
@@ -59,7 +55,7 @@ def spending_spec(settings: Settings, asset: str) -> dict[str, Any]:
     """The money part of a script's spec: paths and declared caps, no price and no key."""
     budget = profile_budget(settings)
     return {
-        "ledger": str(money_path(settings)),
+        "ledger": str(settings.money_path),
         "prices": str(settings.root / PRICES),
         "project_usd": str(budget.project_usd),
         "run_usd": str(budget.run),

@@ -22,6 +22,7 @@ from foundry_pipeline.models.money.spending import Spending
 from foundry_pipeline.models.remote.attempts import Asker, Job, Line
 from foundry_pipeline.models.remote.client import body_of, client_of, environment, request_identity, request_key
 from foundry_pipeline.models.remote.concurrency import Pool, requests_failed
+from foundry_pipeline.models.remote.waiting import await_others
 from foundry_pipeline.models.requests import ChatRequest, ModelRef, Reply
 
 
@@ -55,9 +56,10 @@ def answer_all(
     if uncertain:
         log(f"{uncertain} requests of killed processes may have been billed: `foundry costs` shows them as uncertain")
     fresh: dict[str, Reply] = {}
-    retries = 0
+    retries = elsewhere = 0
+    servers: dict[str, Any] = {}
     if waiting:
-        fresh, retries = _ask(
+        fresh, retries, elsewhere, servers = _ask(
             model,
             waiting,
             cache=cache,
@@ -72,7 +74,7 @@ def answer_all(
     if lost := [r.request_id for key, r in zip(keys, requests, strict=True) if key not in found]:
         raise FoundryError(
             f"{len(lost)} answers are not in the response cache",
-            where=str(cache.path),
+            where=cache.where,
             mend="run the same command again",
         )
     replies = [
@@ -95,6 +97,8 @@ def answer_all(
             "refused": sum(r.finish_reason == "refusal" for r in replies),
             "without_usage": sum(r.cost is None for r in own),
             "retries": retries,
+            "asked_elsewhere": elsewhere,
+            **servers,
             "cost_usd": paid / PICO,
             "cost_of_answers_usd": usd(sum(r.cost or 0 for r in own)),
             "seconds": round(seconds, 3),
@@ -122,45 +126,54 @@ def _ask(
     run: str,
     log: Callable[[str], None],
     progress: Callable[..., None],
-) -> tuple[dict[str, Reply], int]:
-    """Replies to the jobs by key, and how often something was asked again."""
+) -> tuple[dict[str, Reply], int, int, dict[str, Any]]:
+    """Replies to the jobs by key, how often something was asked again, how many answers others had asked for, and what
+    each of several servers did."""
     remote = model.remote or {}
     today = dt.datetime.now(dt.UTC).date()
     # Before anything is sent: a model without a price is not asked at all.
     prices = None if remote.get("free") else spending.prices()
     rate = FREE if prices is None else prices.rate_for(model, today)
     fresh: dict[str, Reply] = {}
+    others: set[str] = set()
     began = time.monotonic()
 
     def arrived(reply: Reply) -> None:
-        fresh[reply.request_hash] = reply
+        if reply.request_hash in asker.others:
+            others.add(reply.request_hash)
+        else:
+            fresh[reply.request_hash] = reply
         cost = sum(r.cost or 0 for r in fresh.values())
         metrics: dict[str, Any] = {"per_second": round(len(fresh) / max(time.monotonic() - began, 1e-3), 2)}
         if rate is not FREE:
             metrics["usd"] = short_usd(cost)
+        if others:
+            metrics["asked_elsewhere"] = len(others)
         if pool.failed:
             metrics["failed"] = len(pool.failed)
-        progress(len(fresh), **metrics)
+        progress(len(fresh) + len(others), **metrics)
 
-    client = client_of(model)
+    client = client_of(model, log=log)
     try:
         book = spending.ledger.book(asset=spending.asset, run=run, caps=spending.caps)
         asker = Asker(model, client, cache=cache, book=book, rate=rate, line=Line(), log=log)
         pool = Pool(asker, workers=int(remote.get("concurrency", 8)))
-        left = list(jobs)
-        if model.backend == "anthropic":
-            from foundry_pipeline.models.remote.anthropic_batches import BatchRun
+        resume: Callable[[Sequence[Job]], list[Job]] = list
+        ask: Callable[[Sequence[Job]], None] = lambda some: pool.run(some, arrived)  # noqa: E731
+        with book.claims.kept():
+            if model.backend == "anthropic":
+                from foundry_pipeline.models.remote.anthropic_batches import BatchRun
 
-            cheaper = FREE if prices is None else prices.rate_for(model, today, batch=True)
-            batches = BatchRun(asker, pool, rate=cheaper, log=log)
-            # Also where `batch` has been turned off meanwhile: what a batch answers must not be asked beside it.
-            left = batches.resume(left, arrived)
-            if remote.get("batch"):
-                batches.run(left, arrived)
-                left = []
-        pool.run(left, arrived)
+                cheaper = FREE if prices is None else prices.rate_for(model, today, batch=True)
+                batches = BatchRun(asker, pool, rate=cheaper, log=log)
+                # Also where `batch` has been turned off meanwhile: what a batch answers must not be asked beside it.
+                resume = lambda some: batches.resume(some, arrived)  # noqa: E731
+                if remote.get("batch"):
+                    ask = lambda some: batches.run(some, arrived)  # noqa: E731
+            ask(resume(jobs))
+            await_others(pool, asker, ask=ask, resume=resume, arrived=arrived, log=log)
     finally:
         client.close()
     if pool.failed or pool.early:
         raise requests_failed(pool.failed, title=model.title, answered=len(fresh), asked=len(jobs), early=pool.early)
-    return fresh, asker.retries
+    return fresh, asker.retries, len(others), client.told()

@@ -131,10 +131,13 @@ class BatchRun:
                 priced.append(job)
             except AttemptFailed as error:
                 failures[custom_id(job.key)] = error.failure
+        priced = self._ours(priced, waiting, arrived)
+        ours = {job.key for job in priced}
+        asks = [ask for ask in asks if ask.request_hash in ours]
         if not asks:
             return failures
         batch = self._book.prepare(asks)
-        held = priced[: len(batch.entries)]
+        held = [job for job in priced if job.key in batch.entries]
         sent = [{"custom_id": custom_id(job.key), "params": job.body} for job in held]
         identifier = self._wire.create(sent, lambda: self._adopt(batch, waiting, arrived), self._book, batch)
         if identifier is None:
@@ -142,6 +145,22 @@ class BatchRun:
         self._book.created(batch, identifier)
         self._log(f"batch {identifier}: {len(held)} requests")
         return failures | self._collect(batch, identifier, waiting, arrived)
+
+    def _ours(self, jobs: list[Job], waiting: dict[str, Job], arrived: Callable[[Reply], None]) -> list[Job]:
+        """Those of the jobs that no other process asks for, or has answered meanwhile."""
+        claims = self._asker.book.claims
+        keys = [job.key for job in jobs]
+        away = {holder.request_hash for holder in claims.take(keys, seconds=self._asker.seconds)}
+        stored = self._asker.cache.find([key for key in keys if key not in away])
+        for job in jobs:
+            if job.key in away:
+                self._pool.elsewhere.append(waiting.pop(custom_id(job.key)))
+            elif job.key in stored:
+                self._asker.others.add(job.key)
+                del waiting[custom_id(job.key)]
+                arrived(stored[job.key])
+        claims.drop(list(stored))
+        return [job for job in jobs if job.key not in away and job.key not in stored]
 
     def _resume(self, batch: OpenBatch, waiting: dict[str, Job], arrived: Callable[[Reply], None]) -> None:
         """Go on with a batch that an earlier process left behind."""

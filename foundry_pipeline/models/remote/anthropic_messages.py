@@ -93,7 +93,7 @@ class ClaudeClient:
         self.sdk, self._model = anthropic, model
         self.timeout = float((model.remote or {}).get("timeout_seconds", 300.0))
         self.client = anthropic.Anthropic(
-            api_key=service.key, base_url=service.base_url, max_retries=0, timeout=self.timeout
+            api_key=service.key, base_url=service.base_urls[0], max_retries=0, timeout=self.timeout
         )
 
     def ask(self, body: dict[str, Any]) -> Answer:
@@ -119,6 +119,9 @@ class ClaudeClient:
         if tokens is None:
             raise AttemptFailed(malformed("a token count without a count", request_id=request_id))
         return tokens
+
+    def told(self) -> dict[str, Any]:
+        return {}
 
     def close(self) -> None:
         self.client.close()

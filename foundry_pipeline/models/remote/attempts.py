@@ -1,11 +1,13 @@
 """One request until it has an answer: reserve, send, store, settle, and ask again where that may help.
 
-The order is what makes a kill harmless at any moment. Money is reserved before anything is sent; the answer is on disk
-before its price is booked; a row whose answer is stored but not booked is settled by the next start (`reconcile`).
+The order is what makes a kill harmless at any moment. The request is claimed, so that no other process asks for it
+meanwhile; money is reserved before anything is sent; the answer is on disk before its price is booked and the claim is
+dropped; a row whose answer is stored but not booked is settled by the next start (`reconcile`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -13,7 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.models.cache import ResponseCache
+from foundry_pipeline.models.money.claims import Elsewhere
 from foundry_pipeline.models.money.ledger import Ask, Book, BudgetReached
 from foundry_pipeline.models.money.prices import FREE, Rate, token_bound
 from foundry_pipeline.models.remote.client import Answer, RemoteClient
@@ -103,10 +107,30 @@ class Asker:
         self._counts = bool(remote.get("count_tokens", False))
         self._log = log
         self._noise = random.Random()
+        # How long a request that is paid for may be under way; for a free server nobody need wait.
+        self.seconds = 0.0 if rate == FREE else float(remote.get("timeout_seconds", 300.0)) + 5.0
         self.retries = 0
+        self.others: set[str] = set()  # requests that another process has answered while this one was at work
 
     def answer(self, job: Job) -> Reply:
-        """The stored reply to a request. Raises AttemptFailed, RunEnded, BudgetReached or Stopped."""
+        """The stored reply to a request. Raises AttemptFailed, RunEnded, BudgetReached, Stopped, or Elsewhere."""
+        if self.line.stopped.is_set():
+            raise Stopped
+        if held := self.book.claims.take([job.key], seconds=self.seconds):
+            raise Elsewhere(held[0])
+        try:
+            # Whoever held the claim before has stored its answer first.
+            stored = self.cache.get(job.key)
+            if stored is not None:
+                self.others.add(job.key)
+                return stored
+            return self._answer(job)
+        finally:
+            # What cannot be dropped now is dropped at the end of the job, or lapses with this process.
+            with contextlib.suppress(FoundryError):
+                self.book.claims.drop([job.key])
+
+    def _answer(self, job: Job) -> Reply:
         ask = self.ask_of(job, self.rate)
         for attempt in range(1, self._attempts + 1):
             self.line.wait()
@@ -138,7 +162,7 @@ class Asker:
                 )
             )
         amount = rate.bound(prompt_tokens=prompt, answer_tokens=job.request.max_tokens, cached=cached)
-        return Ask(job.key, amount, self.model.backend, self.model.path, rate.since)
+        return Ask(job.key, amount, self.model.backend, self.model.path, rate.since, self.seconds)
 
     def _prompt_bound(self, job: Job) -> int:
         bound = token_bound(job.request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,6 +49,10 @@ class RemoteClient(Protocol):
         """Tokens of the prompt as the provider counts them; None where it has no such service."""
         ...
 
+    def told(self) -> dict[str, Any]:
+        """What is worth knowing of the servers afterwards; no part of any hash."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -62,8 +67,8 @@ def body_of(model: ModelRef, request: ChatRequest) -> dict[str, Any]:
     return completion_body(model, request)
 
 
-def client_of(model: ModelRef) -> RemoteClient:
-    """A client for the model's server, with the key from the environment."""
+def client_of(model: ModelRef, *, log: Callable[[str], None] = lambda text: None) -> RemoteClient:
+    """A client for the model's server or servers, with the key from the environment."""
     if model.backend == "anthropic":
         from foundry_pipeline.models.remote.anthropic_messages import ClaudeClient
 
@@ -76,7 +81,7 @@ def client_of(model: ModelRef) -> RemoteClient:
         )
     from foundry_pipeline.models.remote.openai_compatible import OpenAIClient
 
-    return OpenAIClient(model)
+    return OpenAIClient(model, log=log)
 
 
 def request_identity(model: ModelRef, request: ChatRequest) -> str:

@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.models.money.claims import Elsewhere
 from foundry_pipeline.models.remote.attempts import Asker, Job, Stopped
 from foundry_pipeline.models.remote.failures import AttemptFailed, Failure
 from foundry_pipeline.models.requests import Reply
@@ -52,11 +53,13 @@ def requests_failed(
 
 
 class Pool:
-    """Threads that take jobs in their order. `failed` holds (request id, failure) of those given up."""
+    """Threads that take jobs in their order. `failed` holds (request id, failure) of those given up, `elsewhere`
+    jobs that another process is asking for."""
 
     def __init__(self, asker: Asker, *, workers: int) -> None:
         self._asker, self._line, self._workers = asker, asker.line, workers
         self.failed: list[tuple[str, Failure]] = []
+        self.elsewhere: list[Job] = []
         self.early = False
 
     def run(self, jobs: Sequence[Job], arrived: Callable[[Reply], None]) -> None:
@@ -83,6 +86,8 @@ class Pool:
                 if isinstance(outcome, Reply):
                     lately.append(True)
                     arrived(outcome)
+                elif isinstance(outcome, Elsewhere):
+                    self.elsewhere.append(job)
                 elif isinstance(outcome, AttemptFailed):
                     lately.append(False)
                     self.failed.append((job.request.request_id, outcome.failure))

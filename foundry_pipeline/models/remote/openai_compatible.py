@@ -10,12 +10,14 @@ A LoRA adapter that vLLM serves under a name is asked for by that name as the mo
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from foundry_pipeline.models.money.prices import Usage
 from foundry_pipeline.models.remote.client import Answer, whole
 from foundry_pipeline.models.remote.exchange import exchange
 from foundry_pipeline.models.remote.failures import AttemptFailed, malformed
+from foundry_pipeline.models.remote.servers import Servers
 from foundry_pipeline.models.remote.service import DEFAULTS, address, quiet_clients, service_of
 from foundry_pipeline.models.requests import ChatRequest, FinishReason, ModelRef
 
@@ -93,25 +95,31 @@ def read_usage(usage: Any) -> Usage | None:
 
 
 class OpenAIClient:
-    """Chat completions. Safe for threads. A server of one's own needs no key; OpenAI's raises FoundryError without."""
+    """Chat completions of one server, or of several that serve the same model. Safe for threads. A server of one's own needs no key; OpenAI's raises FoundryError without."""
 
-    def __init__(self, model: ModelRef) -> None:
+    def __init__(self, model: ModelRef, *, log: Callable[[str], None] = lambda text: None) -> None:
         import openai
 
         quiet_clients()
         service = service_of(model)
         self._sdk, self._model = openai, model
         self._timeout = float((model.remote or {}).get("timeout_seconds", 300.0))
-        self._client = openai.OpenAI(
-            api_key=service.key, base_url=service.base_url, max_retries=0, timeout=self._timeout
-        )
+        self._clients = {
+            url: openai.OpenAI(api_key=service.key, base_url=url, max_retries=0, timeout=self._timeout)
+            for url in service.base_urls
+        }
+        self._servers = Servers(service.base_urls, log=log)
 
     def ask(self, body: dict[str, Any]) -> Answer:
+        with self._servers.one() as server:
+            return self._ask(self._clients[server.url], body)
+
+    def _ask(self, client: Any, body: dict[str, Any]) -> Answer:
         extra = {"top_k": body["top_k"]} if "top_k" in body else None
         sent = {name: value for name, value in body.items() if name != "top_k"}
         completion, request_id = exchange(
             self._sdk,
-            lambda: self._client.chat.completions.with_streaming_response.create(
+            lambda: client.chat.completions.with_streaming_response.create(
                 **sent, extra_body=extra, timeout=self._timeout
             ),
             provider="openai",
@@ -123,5 +131,9 @@ class OpenAIClient:
     def count_tokens(self, body: dict[str, Any]) -> int | None:
         return None
 
+    def told(self) -> dict[str, Any]:
+        return {"servers": servers} if (servers := self._servers.told()) else {}
+
     def close(self) -> None:
-        self._client.close()
+        for client in self._clients.values():
+            client.close()

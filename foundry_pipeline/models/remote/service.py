@@ -28,18 +28,40 @@ _REMOVED = "[key removed]"
 
 @dataclass(frozen=True)
 class Service:
-    """A server to ask. `name` tells it apart from others in the response cache; empty for the provider's own."""
+    """A server to ask, or several of one model. `name` tells them apart from others in the response cache; empty for the
+    provider's own."""
 
     provider: Backend
-    base_url: str
+    base_urls: tuple[str, ...]
     name: str
     key: str = field(repr=False)
 
 
 def address(model: ModelRef) -> str:
-    """Where the model is asked: the environment's address before the declared one before the provider's own."""
-    given = os.environ.get(ADDRESSES[model.backend], "").strip()
-    url = (given or (model.remote or {}).get("base_url") or DEFAULTS[model.backend]).rstrip("/")
+    """Where the model is asked; of several servers the first, which stands for all of them."""
+    return addresses(model)[0]
+
+
+def addresses(model: ModelRef) -> tuple[str, ...]:
+    """Every server: the environment's addresses before the declared ones before the provider's own.
+
+    Raises FoundryError for what is no address, and for several where one is expected.
+    """
+    variable = ADDRESSES[model.backend]
+    remote = model.remote or {}
+    given = os.environ.get(variable, "").replace(",", " ").split()
+    urls = given or remote.get("base_urls") or [remote.get("base_url") or DEFAULTS[model.backend]]
+    checked = tuple(dict.fromkeys(_checked(model, str(url).rstrip("/"), given=bool(given)) for url in urls))
+    if len(checked) > 1 and (model.backend == "anthropic" or DEFAULTS["openai"] in checked):
+        raise FoundryError(
+            "the provider's own server cannot be one of several: it answers as another model, at another price",
+            where=variable if given else f"{model.title}, field `base_urls`",
+            mend="name only servers of your own that serve the same model",
+        )
+    return checked
+
+
+def _checked(model: ModelRef, url: str, *, given: bool) -> str:
     try:
         parts = urlsplit(url)
         plain = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.username or parts.password)
@@ -75,7 +97,8 @@ def fingerprint(model: ModelRef) -> dict[str, str]:
 
 def service_of(model: ModelRef) -> Service:
     """The server with its key. Raises FoundryError where the provider's own server would be asked without a key."""
-    url, variable = address(model), KEYS[model.backend]
+    urls, variable = addresses(model), KEYS[model.backend]
+    url = urls[0]
     key = os.environ.get(variable, "").strip()
     if not key and (model.backend == "anthropic" or url == DEFAULTS[model.backend]):
         raise FoundryError(
@@ -90,7 +113,7 @@ def service_of(model: ModelRef) -> Service:
             where=variable,
             mend=f"export {variable}=…   # the key alone, on one line",
         )
-    return Service(model.backend, url, service_name(model), key or "not-needed")
+    return Service(model.backend, urls, service_name(model), key or "not-needed")
 
 
 def redact(text: str) -> str:

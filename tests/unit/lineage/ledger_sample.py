@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from foundry_pipeline.lineage.ledger_database import _postgres
+from foundry_pipeline.lineage.postgres import engine_of
 
 HOSTILE = "\x1b[31mred\x1b[0m [bold]loud[/bold] \u202eback\u202c =1+1 '; DROP TABLE scores; -- %s ?"
 
@@ -97,7 +97,7 @@ class raw:
         if self.url.startswith("sqlite:///"):
             self.connection: Any = sqlite3.connect(Path(self.url.removeprefix("sqlite:///")))
             return lambda sql, values=(): self.connection.execute(sql, values).fetchall()
-        self.connection = _postgres(self.url).raw_connection()
+        self.connection = engine_of(self.url).raw_connection()
 
         def execute(sql: str, values: Any = ()) -> Any:
             cursor = self.connection.cursor()
@@ -120,7 +120,7 @@ def columns(url: str, table: str) -> dict[str, bool]:
     if url.startswith("sqlite:///"):
         with raw(url) as execute:
             return {r[1]: not r[3] for r in execute(f"PRAGMA table_info({table})")}
-    engine = _postgres(url)
+    engine = engine_of(url)
     found = {c["name"]: bool(c["nullable"]) for c in sa.inspect(engine).get_columns(table)}
     engine.dispose()
     return found

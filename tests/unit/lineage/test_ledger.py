@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,11 @@ from foundry_pipeline.lineage.ledger import SCORES, append_scores, find_score, m
 from foundry_pipeline.lineage.ledger_database import reading, shown, writing
 from foundry_pipeline.lineage.ledger_tables import METADATA
 from foundry_pipeline.lineage.ledger_versions import NEWEST, found_version
-from tests.servers.postgres import Postgres, postgres_server
 from tests.unit.lineage.ledger_sample import HOSTILE, LATER, columns, old_ledger, raw, row
 
 REFUSED = "never changed or deleted"
 DRIVER_ERRORS = (sqlite3.DatabaseError, psycopg2.Error)
 PROCESSES, ROWS_EACH = 8, 12
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    with postgres_server(tmp_path_factory.mktemp("postgres") / "data") as server:
-        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -26,11 +26,11 @@ def reply(name: str, text: str = "yes") -> Reply:
     return Reply("", name, text, "stop", 5, 3, 0.25)
 
 
-def test_what_was_put_comes_back(tmp_path: Path) -> None:
-    cache = ResponseCache(tmp_path / "deep" / "r.db")
+def test_what_was_put_comes_back(place: Path) -> None:
+    cache = ResponseCache(place)
     assert cache.get("a") is None
     cache.put(reply("a"))
-    assert ResponseCache(tmp_path / "deep" / "r.db").get("a") == reply("a")
+    assert ResponseCache(place).get("a") == reply("a")
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def test_any_text_survives(shared: ResponseCache, text: str) -> None:
     assert shared.get(name) == reply(name, text)
 
 
-def test_a_group_is_found_whole_or_not_at_all(tmp_path: Path) -> None:
-    cache = ResponseCache(tmp_path / "r.db")
+def test_a_group_is_found_whole_or_not_at_all(place: Path) -> None:
+    cache = ResponseCache(place)
     cache.put_group([reply("b", "2"), reply("a", "1")])
     found = cache.get_group(["a", "b"])
     assert found is not None
@@ -56,8 +56,8 @@ def test_a_group_is_found_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [r.request_id for r in renamed(found, ["x", "y"])] == ["x", "y"]
 
 
-def test_a_large_group_is_found(tmp_path: Path) -> None:
-    cache = ResponseCache(tmp_path / "r.db")
+def test_a_large_group_is_found(place: Path) -> None:
+    cache = ResponseCache(place)
     names = [f"h{i}" for i in range(1203)]
     cache.put_group([reply(n) for n in names])
     found = cache.get_group(names)
@@ -65,8 +65,8 @@ def test_a_large_group_is_found(tmp_path: Path) -> None:
     assert [r.request_hash for r in found] == names
 
 
-def test_the_first_reply_stays(tmp_path: Path) -> None:
-    cache = ResponseCache(tmp_path / "r.db")
+def test_the_first_reply_stays(place: Path) -> None:
+    cache = ResponseCache(place)
     cache.put(reply("a", "first"))
     cache.put(reply("a", "second"))
     assert cache.get("a") == reply("a", "first")
@@ -86,11 +86,11 @@ def test_a_kill_between_two_rows_of_a_group_leaves_nothing(tmp_path: Path) -> No
     script = """
         import os, signal, sys
         from pathlib import Path
-        from foundry_pipeline.lineage.sqlite_file import transaction
+        from foundry_pipeline.lineage.database import transaction
         from foundry_pipeline.models.cache import ResponseCache
 
         cache = ResponseCache(Path(sys.argv[1]))
-        with cache._file.connection() as connection, transaction(connection):
+        with cache._database.connection() as connection, transaction(connection):
             connection.execute(
                 "INSERT INTO replies (request_hash, text, finish_reason, prompt_tokens, completion_tokens) "
                 "VALUES ('a', 'one', 'stop', 1, 1)"
@@ -108,8 +108,8 @@ def _write(path: str, start: int) -> None:
         cache.put_group([reply(f"{i}-{j}", f"from {os.getpid()}") for j in range(5)])
 
 
-def test_several_processes_write_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "r.db"
+def test_several_processes_write_at_once(place: Path) -> None:
+    path = place
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_write, args=(str(path), start)) for start in (0, 10, 10, 20)]
     for w in writers:

@@ -42,7 +42,7 @@ from foundry_pipeline.models.money.prices import (
     token_bound,
     usd,
 )
-from foundry_pipeline.models.money.processes import lives, process_mark
+from foundry_pipeline.models.money.processes import process_mark, still_at_work, this_node
 from foundry_pipeline.models.money.spending import open_spending
 from foundry_pipeline.models.requests import ChatRequest
 from tests.servers.asking import ask_for
@@ -190,8 +190,8 @@ def ask(amount: int, key: str = "k") -> Ask:
     return Ask(key, amount, "anthropic", "m", "2026-01-01")
 
 
-def test_what_is_reserved_settled_released_and_doubted_counts_as_it_should(tmp_path: Path) -> None:
-    ledger = MoneyLedger(tmp_path / "deep" / "money.db")
+def test_what_is_reserved_settled_released_and_doubted_counts_as_it_should(place: Path) -> None:
+    ledger = MoneyLedger(place)
     book = book_of(ledger)
     first, second, third = (book.reserve(ask(3, f"k{i}")) for i in range(3))
     with pytest.raises(BudgetReached, match=r"reserved 9.*E-12|reserved .*cap"):
@@ -214,8 +214,8 @@ def test_what_is_reserved_settled_released_and_doubted_counts_as_it_should(tmp_p
     )
 
 
-def test_a_row_is_closed_once(tmp_path: Path) -> None:
-    ledger = MoneyLedger(tmp_path / "money.db")
+def test_a_row_is_closed_once(place: Path) -> None:
+    ledger = MoneyLedger(place)
     book = book_of(ledger)
     entry = book.reserve(ask(5))
     book.settle(entry, cost=2, usage=None)
@@ -225,8 +225,8 @@ def test_a_row_is_closed_once(tmp_path: Path) -> None:
     assert ledger.totals().__dict__ == {"spent": 2, "reserved": 0, "uncertain": 0}
 
 
-def test_a_run_has_a_cap_of_its_own(tmp_path: Path) -> None:
-    ledger = MoneyLedger(tmp_path / "money.db")
+def test_a_run_has_a_cap_of_its_own(place: Path) -> None:
+    ledger = MoneyLedger(place)
     book_of(ledger, run=4, name="one").reserve(ask(4))
     with pytest.raises(BudgetReached, match="the run's budget") as caught:
         book_of(ledger, run=4, name="one").reserve(ask(1))
@@ -247,17 +247,16 @@ def _spend(path: str, number: int) -> None:
             book.settle(entry, cost=20, usage=None)
 
 
-def test_several_processes_never_reserve_beyond_the_cap(tmp_path: Path) -> None:
-    path = tmp_path / "money.db"
-    MoneyLedger(path)
+def test_several_processes_never_reserve_beyond_the_cap(place: Path) -> None:
+    MoneyLedger(place)
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_spend, args=(str(path), n)) for n in range(4)]
+    workers = [context.Process(target=_spend, args=(str(place), n)) for n in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
         assert worker.exitcode == 0
-    ledger = MoneyLedger(path)
+    ledger = MoneyLedger(place)
     assert 1000 - 30 < ledger.totals().counted <= 1000
     # Replayed in the order of their reservations, no row was let in that had no room.
     assert len(ledger.rows()) == len({row["entry"] for row in ledger.rows()})
@@ -286,14 +285,16 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert reconcile(ledger, paid.get) == 0
 
 
-def test_rows_of_a_living_process_are_left_alone(tmp_path: Path) -> None:
-    ledger = MoneyLedger(tmp_path / "money.db")
+def test_rows_of_a_living_process_are_left_alone(place: Path) -> None:
+    ledger = MoneyLedger(place)
     book_of(ledger).reserve(ask(3))
     assert reconcile(ledger, lambda key: None) == 0
     assert ledger.totals().reserved == 3
-    assert lives(process_mark())
-    assert not lives(f"{os.uname().nodename}:{os.getpid()}:1")
-    assert lives("another-machine:1:1")
+    assert still_at_work(process_mark())
+    assert still_at_work(f"{this_node()}:{os.getpid()}:1") is False
+    # As marks were before they held more than the name of the machine.
+    assert still_at_work(f"{os.uname().nodename}:{os.getpid()}:1") is False
+    assert still_at_work("another-machine:1:1") is None
 
 
 @settings(max_examples=30, deadline=None)
