@@ -59,8 +59,8 @@ def copy(settings: Settings, *, say: Callable[[str], None] = lambda text: None) 
         done.append(_answers(ResponseCache(answers), ResponseCache(settings.responses_path), say))
     if money.is_file():
         say("copying money")
-        for table, columns in (("entries", _ENTRY), ("batches", _BATCH)):
-            done.append(_money(MoneyLedger(money), MoneyLedger(settings.money_path), table, columns))
+        for name, columns in (("entries", _ENTRY), ("batches", _BATCH)):
+            done.append(_money(MoneyLedger(money), MoneyLedger(settings.money_path), name, columns))
     return done
 
 

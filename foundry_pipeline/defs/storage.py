@@ -27,7 +27,7 @@ NODE_TAG = "foundry/node"
 """On which machine a run is worked on. Only there can anybody see whether its process is still alive."""
 
 
-class FoundryStorage(DagsterStorage, ConfigurableClass):  # type: ignore[misc]
+class FoundryStorage(DagsterStorage, ConfigurableClass):
     """Never made itself: `from_config_value` gives Dagster's own storage of the one kind or the other.
 
     Raises FoundryError where the setting names no database that can be used.
@@ -39,7 +39,7 @@ class FoundryStorage(DagsterStorage, ConfigurableClass):  # type: ignore[misc]
 
     @classmethod
     def from_config_value(  # type: ignore[override]
-        cls, inst_data: ConfigurableClassData | None, config_value: dict[str, str]
+        cls, inst_data: ConfigurableClassData, config_value: dict[str, str]
     ) -> DagsterStorage:
         if shared():
             return _shared(inst_data)
@@ -62,7 +62,7 @@ def of_this_node(run: dg.DagsterRun) -> bool:
     return not shared() or run.tags.get(NODE_TAG) == this_node()
 
 
-def _shared(inst_data: ConfigurableClassData | None) -> DagsterStorage:
+def _shared(inst_data: ConfigurableClassData) -> DagsterStorage:
     """Dagster's tables in the shared database, made by whoever comes first."""
     from foundry_pipeline.errors import FoundryError
     from foundry_pipeline.lineage import postgres

