@@ -13,7 +13,7 @@ from foundry_pipeline.models.cache import ResponseCache
 from foundry_pipeline.models.money.ledger import MoneyLedger
 from foundry_pipeline.settings import DATABASE
 from tests.project import wait_for
-from tests.servers.asking import ask_for, claude, facts, said, spec_for, start
+from tests.servers.asking import PRICES, ask_for, claude, facts, said, spec_for, start
 from tests.servers.postgres import Postgres
 from tests.servers.running import Server, running
 
@@ -44,7 +44,7 @@ def asked(server: Server) -> Counter[str]:
 @pytest.mark.parametrize("batch", [False, True], ids=["one by one", "batch"])
 def test_two_that_want_the_same_answers_pay_for_them_once(tmp_path: Path, place: Path, batch: bool) -> None:
     place.parent.mkdir(parents=True)
-    with running("claude", tmp_path / "server", wait=0.05) as server:
+    with running("claude", tmp_path / "server", wait=0.05, prices=PRICES) as server:
         both = specs(tmp_path, place, batch=batch)
         processes = [start(spec, server, **environment(place)) for spec in both]
         assert [p.wait(timeout=120) for p in processes] == [0, 0], [said(s) for s in both]
