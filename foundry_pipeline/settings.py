@@ -30,8 +30,15 @@ class Settings:
 
     @property
     def database(self) -> str:
-        """The URL of the shared database; empty where SQLite files are used."""
-        return os.environ.get(DATABASE, "").strip()
+        """The URL of the shared database; empty where SQLite files are used. Raises FoundryError for another kind."""
+        url = os.environ.get(DATABASE, "").strip()
+        if url and not url.startswith(("postgresql:", "postgresql+psycopg2:", "postgres:")):
+            raise FoundryError(
+                f"{DATABASE} names no PostgreSQL database",
+                where=DATABASE,
+                mend="set it to postgresql://user:password@host:5432/database, or unset it (then SQLite files are used)",
+            )
+        return url
 
     @property
     def ledger_url(self) -> str:

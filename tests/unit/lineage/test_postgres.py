@@ -40,7 +40,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) -> FoundryE
     attempts = (
         lambda: ResponseCache(folder / DATABASE),
         lambda: MoneyLedger(folder / DATABASE),
-        lambda: append_scores(url, [row(1)]),
+        lambda: append_scores(Settings(folder, folder, "p").ledger_url, [row(1)]),
         database.check_database,
     )
     for attempt in attempts:
