@@ -210,7 +210,9 @@ def clock(connection: Connection) -> float:
 def beat(connection: Connection, mark: str) -> float:
     """Be heard of now; the time on the claims' clock."""
     time_of, values = (
-        ("extract(epoch FROM clock_timestamp())", [mark]) if is_postgres(connection) else ("?", [mark, time.monotonic()])
+        ("extract(epoch FROM clock_timestamp())", [mark])
+        if is_postgres(connection)
+        else ("?", [mark, time.monotonic()])
     )
     row = connection.execute(
         f"INSERT INTO workers VALUES (?, {time_of}) ON CONFLICT (process) DO UPDATE SET seen = excluded.seen "
