@@ -56,9 +56,9 @@ def _no_outside_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server of this test process."""
-    with postgres_server(tmp_path_factory.mktemp("postgres") / "data") as server:
+    with postgres_server() as server:
         yield server
 
 

