@@ -23,7 +23,7 @@ from foundry_pipeline.settings import Settings
 from tests.prepared import HOSTILE, V1, publish_made
 from tests.project import ROOT, Project
 from tests.scored import EVAL, MODES, ByHand, InProcess, opened, score
-from tests.servers.postgres import postgres_server
+from tests.servers.postgres import Postgres
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 SOURCE = "sources/keeper/manifests/logbook/winter.txt"
@@ -319,18 +319,17 @@ def test_a_ledger_of_the_first_layout_is_replayed(copy: Project) -> None:
         assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'ledger_version'").fetchone() == (0,)
 
 
-def test_the_same_by_a_postgresql_url(copy: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with postgres_server(tmp_path / "postgres") as server:
-        there = server.database()
-        copy.extra["FOUNDRY_LEDGER_URL"] = there
-        assert json.loads(copy.run("foundry", "scores", "--json").stdout) == []
-        monkeypatch.setenv("FOUNDRY_LEDGER_URL", there)
-        d, chain = opened(copy)
-        assert record_scores(chain, d, chain.require(EVAL)) == len(MODES)
-        assert record_scores(chain, d, chain.require(EVAL)) == 0
-        told = copy.run("foundry", "scores", "--json", "--mode", "merged")
-        (row,) = json.loads(told.stdout)
-        assert row["score_id"] == ids(copy)["merged"], "the same row as in the file"
-        assert copy.run("foundry", "replay", row["score_id"][:12]).returncode == 0
-        way = json.loads(copy.run("foundry", "trace", row["score_id"][:12], "--json").stdout)
-        assert {s["mode"] for s in way["scores"]} == set(MODES)
+def test_the_same_by_a_postgresql_url(copy: Project, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = postgres.database()
+    copy.extra["FOUNDRY_LEDGER_URL"] = there
+    assert json.loads(copy.run("foundry", "scores", "--json").stdout) == []
+    monkeypatch.setenv("FOUNDRY_LEDGER_URL", there)
+    d, chain = opened(copy)
+    assert record_scores(chain, d, chain.require(EVAL)) == len(MODES)
+    assert record_scores(chain, d, chain.require(EVAL)) == 0
+    told = copy.run("foundry", "scores", "--json", "--mode", "merged")
+    (row,) = json.loads(told.stdout)
+    assert row["score_id"] == ids(copy)["merged"], "the same row as in the file"
+    assert copy.run("foundry", "replay", row["score_id"][:12]).returncode == 0
+    way = json.loads(copy.run("foundry", "trace", row["score_id"][:12], "--json").stdout)
+    assert {s["mode"] for s in way["scores"]} == set(MODES)
