@@ -40,5 +40,9 @@ class Locked(FoundryError):
     """Another process is writing the same artifact."""
 
 
+class StoreAway(FoundryError):
+    """The shared store does not answer, refuses the key, or is not there. Nothing half-written is visible in it."""
+
+
 class Collapsed(FoundryError):
     """A training that a guard has stopped: there is no adapter, and nothing of it is scored."""

@@ -1,7 +1,13 @@
 """Where the project, its store and its profile are; read from the environment once per call, never cached.
 
 `FOUNDRY_ROOT`     project folder (default: the nearest parent of the working directory with `sources/` and `assets/`)
-`FOUNDRY_STORE`    artifacts, ledger and response cache (default: `.foundry` in the project folder)
+`FOUNDRY_STORE`    a folder (default: `.foundry` in the project folder), or the URL of a shared store, such as
+                   `s3://bucket/prefix`: whatever fsspec knows. What a build gives lies there and may be had by every
+                   machine: artifacts, index, verdicts, marks of collapsed trainings, fetched source texts
+`FOUNDRY_CACHE`    with a shared store, the folder on this machine (default: `.foundry` in the project folder). It holds
+                   copies of what was needed here, and what is this machine's own: ledger, response cache and budget
+                   (unless they are in a database of their own), embeddings, unfinished work, locks, reports, exports
+`FOUNDRY_STORE_OPTIONS`  a JSON object for fsspec (`{"endpoint_url": …}`), beside the usual variables of the provider
 `FOUNDRY_PROFILE`  a name under `assets/profiles/` (default: `laptop`)
 `FOUNDRY_DATABASE` postgresql://user:password@host/database, which several machines may share: Dagster's runs, events and
                    schedules, the score ledger, the response cache and the ledger of money stand there (default: SQLite
@@ -14,6 +20,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from foundry_pipeline.errors import FoundryError
 
@@ -22,11 +29,13 @@ DATABASE = "FOUNDRY_DATABASE"
 
 @dataclass(frozen=True)
 class Settings:
-    """The three places everything else is found from."""
+    """The places everything else is found from. `store` is always a folder on this machine; `url` names the shared
+    store that it is a cache of, and is empty where there is none."""
 
     root: Path
     store: Path
     profile: str
+    url: str = ""
 
     @property
     def database(self) -> str:
@@ -79,5 +88,26 @@ def find_root(start: Path | None = None) -> Path:
 
 def load_settings() -> Settings:
     root = Path(os.environ["FOUNDRY_ROOT"]).resolve() if os.environ.get("FOUNDRY_ROOT") else find_root()
-    store = Path(os.environ.get("FOUNDRY_STORE") or root / ".foundry")
-    return Settings(root=root, store=store.resolve(), profile=os.environ.get("FOUNDRY_PROFILE") or "laptop")
+    store, url = store_places(os.environ.get("FOUNDRY_STORE") or "", os.environ.get("FOUNDRY_CACHE") or "", root)
+    return Settings(root=root, store=store, profile=os.environ.get("FOUNDRY_PROFILE") or "laptop", url=url)
+
+
+def store_places(store: str, cache: str, root: Path) -> tuple[Path, str]:
+    """Folder on this machine and URL of the shared store (empty where there is none).
+
+    Raises FoundryError for a URL without a place in it, or with a secret, which belongs into the environment.
+    """
+    parts = urlsplit(store)
+    if "://" not in store:
+        return Path(store or root / ".foundry").resolve(), ""
+    if parts.scheme in ("file", "local"):
+        return Path(unquote(parts.path)).resolve(), ""
+    if not parts.netloc or parts.password is not None:
+        what = "holds a password" if parts.password is not None else "names no bucket or host"
+        raise FoundryError(
+            f"FOUNDRY_STORE {what}",
+            where=f"{parts.scheme}://…",
+            mend="give a folder or a URL such as s3://bucket/prefix; secrets go into the provider's variables "
+            "(AWS_SECRET_ACCESS_KEY, …) or into FOUNDRY_STORE_OPTIONS",
+        )
+    return Path(cache or root / ".foundry").resolve(), store.rstrip("/")

@@ -99,14 +99,14 @@ def collapsed_stage(chain: Chain, found: Resolved) -> dict[str, Any] | None:
     return None if record is None else {name: record[name] for name in ("rule", "step", "steps", "told", "attempt")}
 
 
-def retry(chain: Chain, run: str) -> Path:
+def retry(chain: Chain, run: str) -> str:
     """Lift the mark of a run; where its record is kept. Raises FoundryError where it is not marked."""
     found = chain.resolve(f"{run}_adapter")
     kept = set_aside(chain.store, found.input_hash) if found.input_hash else None
     if kept is None:
         raise FoundryError(
             f"{run} is not marked as collapsed for the present declarations",
-            where=str(chain.store.root),
+            where=chain.store.place,
             mend=f"dagster asset materialize --select {run}_adapter",
         )
     assert found.input_hash is not None

@@ -60,7 +60,7 @@ def find_side(d: Declarations, chain: Chain, target: str) -> Side:
             if record is None:
                 raise FoundryError(
                     f"the evaluation behind the score {run} is not in this store",
-                    where=str(chain.store.root),
+                    where=chain.store.place,
                     mend="foundry scores  # choose a score whose run is built here",
                 )
             return _side(d, chain, f"{row['run']}:{row['mode']}", row["run"], row["mode"], record)
@@ -75,13 +75,13 @@ def find_modes(d: Declarations, chain: Chain, target: str) -> list[Side]:
         return [first]
     record = find_record(chain, f"{target}_eval")
     artifact = chain.store.open(record.content_hash, name=f"{target}_eval")
-    modes = json.loads((artifact.payload / "summary.json").read_text(encoding="utf-8"))["modes"]
+    modes = json.loads(artifact.file("summary.json").read_text(encoding="utf-8"))["modes"]
     return [_side(d, chain, f"{target}:{mode}", target, mode, record) for mode in modes]
 
 
 def _side(d: Declarations, chain: Chain, target: str, run: str, mode: str, record: Record) -> Side:
     artifact = chain.store.open(record.content_hash, name=f"{run}_eval")
-    summary = json.loads((artifact.payload / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads(artifact.file("summary.json").read_text(encoding="utf-8"))
     modes = list(summary["modes"])
     mode = mode or next((m for m in ("adapter", *modes) if m in modes and m != "base"), "base")
     if mode not in modes:
@@ -90,7 +90,7 @@ def _side(d: Declarations, chain: Chain, target: str, run: str, mode: str, recor
             where=f"{run}_eval {record.content_hash[:12]}",
             mend=f"name one of: {', '.join(f'{run}:{m}' for m in modes)}",
         )
-    scores = pl.read_parquet(artifact.payload / "scores.parquet")
+    scores = pl.read_parquet(artifact.file("scores.parquet"))
     name = f"{run}_eval"
     now = chain.resolve(name).record if name in chain.stages else None
     return Side(

@@ -7,7 +7,6 @@ find_version(d, chain, "9f3c2a71")             the rows of that content, whoever
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -75,12 +74,12 @@ def find_version(d: Declarations, chain: Chain, target: str) -> Version:
         return _version(chain, target, done.artifact, done.record, current=True)
     if not _PREFIX.fullmatch(target):
         known_dataset(d, target)
-    found = sorted(p.name for p in (chain.store.root / "artifacts").glob(f"{target}*") if p.is_dir())
+    found = chain.store.contents(target)
     if len(found) != 1:
         what = f"{len(found)} artifacts begin with" if found else "no artifact of this store begins with"
         raise FoundryError(
             f"{what} `{target}`",
-            where=str(chain.store.root / "artifacts"),
+            where=chain.store.place,
             mend="foundry versions DATASET  # lists every version of a dataset that the store holds",
         )
     artifact = chain.store.open(found[0])
@@ -128,19 +127,21 @@ def tokenizer_file(d: Declarations, chain: Chain, dataset: str) -> tuple[str, Pa
     record = chain.resolve(base_asset(model)).record
     if record is None:
         return d.profile.models[model].title, None
-    folder = chain.store.folder(record.content_hash)
+    path: Path | None = None
     try:
-        stored = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
+        stored = chain.store.read_manifest(record.content_hash)["files"]
         name = next((n for n in ("dense/tokenizer.json", "tokenizer.json") if n in stored), None)
-        if name is not None and file_hash(folder / "payload" / name) != stored[name]:
-            raise ValueError(f"{name} differs from what was built")
+        if name is not None:
+            path = chain.store.file(record.content_hash, name)
+            if path is None or file_hash(path) != stored[name]:
+                raise ValueError(f"{name} differs from what was built")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedArtifact(
             f"{base_asset(model)} artifact is damaged: {error}",
-            where=str(folder),
+            where=str(chain.store.folder(record.content_hash)),
             mend=f"foundry repair {base_asset(model)}",
         ) from error
-    return d.profile.models[model].title, folder / "payload" / name if name else None
+    return d.profile.models[model].title, path
 
 
 def _current(chain: Chain, name: str) -> str | None:
@@ -155,7 +156,7 @@ def _built_at(record: Record) -> str:
 def _version(chain: Chain, name: str, artifact: Artifact, record: Record | None, *, current: bool) -> Version:
     told = record.__dict__ if record else artifact.manifest
     inputs = {n: way["content"] for n, way in dict(told.get("inputs", {})).items()}
-    frame = pl.read_parquet(artifact.payload / PAIRS_FILE)
+    frame = pl.read_parquet(artifact.file(PAIRS_FILE))
     # A version from before a column existed has nothing in it; its bytes have been verified above.
     frame = frame.select(
         (pl.col(c) if c in frame.columns else pl.lit(None)).cast(kind).alias(c) for c, kind in PAIRS.items()
@@ -177,12 +178,12 @@ def _version(chain: Chain, name: str, artifact: Artifact, record: Record | None,
 def _sieve(chain: Chain, inputs: dict[str, str]) -> dict[str, Any] | None:
     """{"kept", "dropped": {rule: pairs}} of the filter that a dataset's pairs went through."""
     content = next((c for name, c in sorted(inputs.items()) if name.endswith("_filtered_pairs")), None)
-    if content is None or not chain.store.folder(content).is_dir():
+    if content is None or not chain.store.has(content):
         return None
     try:
-        payload = chain.store.open(content).payload
-        kept = pl.scan_parquet(payload / "pairs.parquet").select(pl.len()).collect().item()
-        dropped = pl.read_parquet(payload / "dropped.parquet", columns=["rule"])["rule"]
+        found = chain.store.open(content)
+        kept = pl.scan_parquet(found.file("pairs.parquet")).select(pl.len()).collect().item()
+        dropped = pl.read_parquet(found.file("dropped.parquet"), columns=["rule"])["rule"]
     except (DamagedArtifact, OSError, pl.exceptions.PolarsError):
         return None
     ranked = sorted(Counter(dropped.to_list()).items(), key=lambda item: (-item[1], item[0]))

@@ -122,7 +122,7 @@ class Chain:
             lacking = ", ".join(found.missing or (name,))
             raise MissingArtifact(
                 f"{name} has not been built for the present declarations (missing: {lacking})",
-                where=str(self.store.root),
+                where=self.store.place,
                 mend=found.stage.command,
             )
         artifact = self.store.open(found.record.content_hash, name=name)
@@ -151,29 +151,29 @@ class Chain:
             refuse_waiting(self.store, self.stages, found.missing, memo)
             raise MissingArtifact(
                 f"{name} cannot be built: {', '.join(found.missing)} is not there for the present declarations",
-                where=str(self.store.root),
+                where=self.store.place,
                 mend=stage.command,
             )
         input_hash = found.input_hash
         assert input_hash is not None
         if found.record is not None and stage.gate is None:
-            artifact = self.store.open(found.record.content_hash, name=name)
+            artifact = self.store.reuse(found.record)
             return Materialized(stage, artifact, found.record, reused=True, seconds=0.0)
         records = {i: memo[i].record for i in stage.inputs}
         inputs = {i: self.store.open(r.content_hash, name=i) for i, r in records.items() if r is not None}
         if stage.gate is not None:
             stage.gate(self, inputs)
         if found.record is not None:
-            artifact = self.store.open(found.record.content_hash, name=name)
+            artifact = self.store.reuse(found.record)
             return Materialized(stage, artifact, found.record, reused=True, seconds=0.0)
         told = (self.settings, self.store, stage, input_hash)
         refuse(*told, records, self.code_version(stage))
         started = time.monotonic()
         with self.store.lock(input_hash, name=name):
             # Another process may have finished it while this one waited for nothing: look again under the lock.
-            record = self.store.record(input_hash)
+            record = self.store.record(input_hash, fresh=True)
             if record is not None:
-                artifact = self.store.open(record.content_hash, name=name)
+                artifact = self.store.reuse(record)
                 return Materialized(stage, artifact, record, reused=True, seconds=0.0)
             work = self.store.work(input_hash)
             try:

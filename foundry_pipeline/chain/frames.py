@@ -20,7 +20,7 @@ def payload_folder(ctx: BuildContext) -> Path:
 
 
 def read_frame(artifact: Artifact, name: str) -> pl.DataFrame:
-    return pl.read_parquet(artifact.payload / f"{name}.parquet")
+    return pl.read_parquet(artifact.file(f"{name}.parquet"))
 
 
 def suite_texts(files: CharacterFiles) -> list[str]:

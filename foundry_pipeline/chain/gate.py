@@ -7,34 +7,36 @@ lost Dagster instance still blocks, in the same run and when training is launche
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.errors import GateRefused
-from foundry_pipeline.lineage.store import Artifact, write_json
+from foundry_pipeline.lineage.store import Artifact
+
+VERDICT = "verdict.json"
 
 
-def verdict_path(dataset: Artifact) -> Path:
-    return dataset.folder / "verdict.json"
+def verdict_place(dataset: Artifact) -> str:
+    """Where the verdict of a dataset lies, for people."""
+    return dataset.note_place(VERDICT)
 
 
 def read_verdict(dataset: Artifact) -> dict[str, Any] | None:
     """The verdict beside a dataset, or None when there is none that can be read."""
     try:
-        verdict = json.loads(verdict_path(dataset).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        verdict = json.loads(dataset.read_note(VERDICT) or b"")
+    except (json.JSONDecodeError, UnicodeDecodeError):
         return None
     return verdict if isinstance(verdict, dict) else None
 
 
 def write_verdict(dataset: Artifact, verdict: dict[str, Any]) -> None:
-    write_json(verdict_path(dataset), verdict)
+    dataset.write_note(VERDICT, verdict)
 
 
 def require_verdict(dataset: Artifact, *, name: str, suite_hash: str | None = None) -> None:
     """Raise GateRefused unless this dataset, by its hash, has passed the checks as they are declared now."""
     verdict = read_verdict(dataset)
-    where = str(verdict_path(dataset))
+    where = verdict_place(dataset)
     mend = f"dagster asset materialize --select {name}  # runs its checks; then mend what they name"
     if verdict is None:
         raise GateRefused(f"training refused: {name} has not been checked", where=where, mend=mend)

@@ -21,7 +21,7 @@ from foundry_pipeline.declarations.assets import Run
 from foundry_pipeline.declarations.seeds import partitioned
 from foundry_pipeline.errors import DeclarationError
 from foundry_pipeline.lineage.hashing import digest
-from foundry_pipeline.lineage.store import Store
+from foundry_pipeline.lineage.opening import open_store
 from foundry_pipeline.settings import Settings
 
 
@@ -39,7 +39,7 @@ def build_chain(d: Declarations, settings: Settings) -> Chain:
     if len(named) != len(stages):
         twice = sorted({s.name for s in stages if sum(o.name == s.name for o in stages) > 1})
         raise DeclarationError(f"two declarations give the same asset: {', '.join(twice)}", mend="rename one of them")
-    return Chain(named, Store(settings.store), settings)
+    return Chain(named, open_store(settings), settings)
 
 
 def _placed(d: Declarations, stage: Stage) -> Stage:

@@ -47,7 +47,7 @@ def agreement_of(chain: Chain, run: str) -> dict[str, Any]:
         raise FoundryError(
             f"two judges have to have judged the same answers of {run}; so far {known} has"
             + ("" if len(judges) < 2 else ", of different answers"),
-            where=str(chain.store.root),
+            where=chain.store.place,
             mend=f"name another `judge` in the profile, then: foundry eval {run}",
         )
     told = {
@@ -79,7 +79,7 @@ def audit_of(chain: Chain, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
     if not frames:
         raise FoundryError(
             "no evaluation holds a judge's own overall mark (rubric-local gives none)",
-            where=str(chain.store.root),
+            where=chain.store.place,
             mend="name a `judge` that is a model in the profile, then: foundry eval RUN",
         )
     out = {}

@@ -194,7 +194,7 @@ def model_refs(
             out[mode] = ModelRef("transformers", str(dense_dir(art)), art.content_hash, None, None, "merged")
         else:
             art = inputs[f"{run}_gguf"]
-            path = art.payload / f"{mode}.gguf"
+            path = art.file(f"{mode}.gguf")
             out[mode] = ModelRef("llama_cpp", str(path), art.manifest["files"][path.name], None, None, mode.upper())
     return out
 

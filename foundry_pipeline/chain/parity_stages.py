@@ -15,7 +15,7 @@ import polars as pl
 
 from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.chain.frames import held_out_texts
-from foundry_pipeline.chain.gate import read_verdict, verdict_path, write_verdict
+from foundry_pipeline.chain.gate import read_verdict, verdict_place, write_verdict
 from foundry_pipeline.chain.model_stages import GGUF_TYPES, base_asset, dense_dir, model_refs
 from foundry_pipeline.chain.stage import BuildContext, Built, Stage
 from foundry_pipeline.corpus.passages import own_passages
@@ -147,7 +147,7 @@ def parity_verdict(
 
 def measured(parity: Artifact) -> dict[str, Any]:
     """The content of a measurement's `parity.json`."""
-    content: dict[str, Any] = read_json(parity.payload / "parity.json")
+    content: dict[str, Any] = read_json(parity.file("parity.json"))
     return content
 
 
@@ -156,7 +156,7 @@ def responses_gate(
 ) -> None:
     """Refuse to use exported files that have not passed parity as it is declared now; `what` is refused."""
     gguf = inputs[f"{run}_gguf"]
-    verdict, where = read_verdict(gguf), str(verdict_path(gguf))
+    verdict, where = read_verdict(gguf), verdict_place(gguf)
     mend = f"dagster asset materialize --select {run}_gguf  # runs its checks; then mend what they name"
     if verdict is None:
         raise GateRefused(f"{what} refused: {run}_gguf has not been checked for export parity", where=where, mend=mend)

@@ -170,4 +170,4 @@ def probe_run(
 
 def probe_answers(artifact: Artifact) -> pl.DataFrame:
     """The answers of such an artifact: columns ANSWERS."""
-    return pl.read_parquet(artifact.payload / "answers.parquet")
+    return pl.read_parquet(artifact.file("answers.parquet"))

@@ -45,14 +45,14 @@ def find_recorded(settings: Settings, store: Store, score: str) -> Recorded:
         )
     record = Walker(store).of_score(row)
     again = f"dagster asset materialize --select '*{row['run']}_eval'"
-    if record is None or not (store.folder(record.content_hash) / "manifest.json").is_file():
+    if record is None or not store.has(record.content_hash):
         raise FoundryError(
             "the evaluation behind this score is no longer in the store",
             where=str(store.folder(row["artifact_hash"])),
             mend=f"{again}  # builds it anew",
         )
     artifact = store.open(record.content_hash, name=record.name)
-    path = artifact.payload / "scores.parquet"
+    path = artifact.file("scores.parquet")
     if not path.is_file():
         raise FoundryError("the evaluation holds no table of scores", where=str(path), mend=again)
     scores = pl.read_parquet(path)

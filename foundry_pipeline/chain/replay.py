@@ -34,7 +34,7 @@ from foundry_pipeline.evaluation.scoring import (
     weighted_overall,
 )
 from foundry_pipeline.launch import ScriptRunner
-from foundry_pipeline.lineage.store import Store
+from foundry_pipeline.lineage.opening import open_store
 from foundry_pipeline.settings import Settings
 
 # A sum in another order, or a database's last digit: no other number.
@@ -90,7 +90,7 @@ def replay(
     `score` is the beginning of its id. Raises FoundryError where it cannot be computed: no such score, its evaluation or
     what that needs no longer in the store, or damaged.
     """
-    store = Store(settings.store)
+    store = open_store(settings)
     recorded = find_recorded(settings, store, score)
     notes: list[str] = []
     frame = recorded.scores

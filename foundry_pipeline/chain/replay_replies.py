@@ -25,7 +25,7 @@ def read_again(recorded: Recorded) -> tuple[pl.DataFrame, list[str]]:
 
     Raises FoundryError where an answer that was judged has no reply on record.
     """
-    path = recorded.artifact.payload / "judgments.parquet"
+    path = recorded.artifact.file("judgments.parquet")
     if not path.is_file():
         return recorded.scores, []
     replies = pl.read_parquet(path).select(list(RECORDS))

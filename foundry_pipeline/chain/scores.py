@@ -33,7 +33,7 @@ def score_rows(chain: Chain, d: Declarations, done: Materialized) -> list[dict[s
     """Ledger rows of one evaluation, a row for each serving mode."""
     run = d.runs[done.stage.name.removesuffix("_eval")]
     name, _ = d.run_and_partition(run.run)
-    summary = json.loads((done.artifact.payload / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads(done.artifact.file("summary.json").read_text(encoding="utf-8"))
     # By the chain, not by the names in the record: an equal evaluation may have been built under a twin's name.
     adapter = chain.resolve(f"{run.run}_adapter").record
     dataset = chain.resolve(run.dataset).record
@@ -134,7 +134,7 @@ def find_record(chain: Chain, target: str) -> Record:
     if record is None:
         raise FoundryError(
             f"`{plain(target, 80)}` is neither an asset, nor a score, nor an input hash of this store",
-            where=str(chain.store.root),
+            where=chain.store.place,
             mend="foundry scores  # lists scores; `dagster asset list` lists assets",
         )
     return record

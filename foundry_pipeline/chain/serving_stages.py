@@ -10,7 +10,7 @@ import polars as pl
 
 from foundry_pipeline.chain.engine import Chain, Materialized
 from foundry_pipeline.chain.frames import payload_folder, read_frame
-from foundry_pipeline.chain.model_stages import GGUF_TYPES, base_asset, dense_dir
+from foundry_pipeline.chain.model_stages import GGUF_TYPES, base_asset
 from foundry_pipeline.chain.parity_stages import measured, parity_asset
 from foundry_pipeline.chain.stage import BuildContext, Built, Stage
 from foundry_pipeline.declarations import Declarations
@@ -50,14 +50,16 @@ def _sizes(inputs: Mapping[str, Artifact], run: str, start: str, base: str) -> d
 
     def folder(artifact: Artifact) -> int:
         # Not what lies deeper: checkpoints of an adapter are not read by it.
-        return sum(p.stat().st_size for p in dense_dir(artifact).iterdir() if p.is_file())
+        sizes = artifact.sizes()
+        dense = "dense/" if any(name.startswith("dense/") for name in sizes) else ""
+        return sum(n for name, n in sizes.items() if name.startswith(dense) and "/" not in name.removeprefix(dense))
 
-    gguf = inputs[f"{run}_gguf"].payload
+    gguf = inputs[f"{run}_gguf"].sizes()
     return {
         "base": folder(inputs[base]),
         "adapter": folder(inputs[start]) + folder(inputs[f"{run}_adapter"]),
         "merged": folder(inputs[f"{run}_merged"]),
-        **{kind: (gguf / f"{kind}.gguf").stat().st_size for kind in GGUF_TYPES},
+        **{kind: gguf[f"{kind}.gguf"] for kind in GGUF_TYPES},
     }
 
 
@@ -96,9 +98,9 @@ def matrix_rows(done: Materialized, store: Store) -> list[dict[str, Any]]:
     verdict on each difference (None where the evaluation behind the matrix is no longer in the store)."""
     speed = done.record.facts.get(SPEED) or {}
     behind = next((way["content"] for name, way in done.record.inputs.items() if name.endswith("_eval")), None)
-    payload = None if behind is None else store.folder(behind) / "payload"
-    paired = read_summary(payload)["paired"] if payload and (payload / "summary.json").is_file() else {}
-    frame = pl.read_parquet(done.artifact.payload / "matrix.parquet")
+    there = behind is not None and store.has(behind)
+    paired = read_summary(store.open(behind).payload)["paired"] if behind is not None and there else {}
+    frame = pl.read_parquet(done.artifact.file("matrix.parquet"))
     return [
         {**row, "verdict": (paired.get(row["mode"]) or {}).get("verdict"), SPEED: speed.get(row["mode"])}
         for row in frame.iter_rows(named=True)

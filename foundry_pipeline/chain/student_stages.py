@@ -84,9 +84,9 @@ def student_model(
         return served_model(server, student, adapter_hash=inputs[adapter].content_hash if adapter else "")
     if adapter is None:
         art = inputs[base]
-        gguf = art.payload / "base.gguf"
-        if gguf.name not in art.manifest["files"]:  # weights from a hub come without one
+        if "base.gguf" not in art.manifest["files"]:  # weights from a hub come without one
             return ModelRef("transformers", str(dense_dir(art)), art.content_hash, None, None, BASE)
+        gguf = art.file("base.gguf")
         return ModelRef("llama_cpp", str(gguf), art.manifest["files"][gguf.name], None, None, BASE)
     art, lora = inputs[start or base], inputs[adapter]
     return ModelRef(

@@ -76,13 +76,20 @@ def _declarations(settings: Settings) -> dict[str, Any]:
 
 
 def _store(settings: Settings) -> list[dict[str, Any]]:
-    from foundry_pipeline.lineage.store import Store
+    from foundry_pipeline.lineage.opening import open_store
 
-    store = Store(settings.store)
+    store = open_store(settings)
     usage = store.usage()
     free = shutil.disk_usage(settings.store if settings.store.exists() else settings.root).free
     held = ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in usage.items()) or "empty"
-    out = [{"what": "store", "ok": free > 2e9, "found": f"{held}; {free / 1e9:.1f} GB free on its disk", "mend": ""}]
+    out = [
+        {
+            "what": "cache" if settings.url else "store",
+            "ok": free > 2e9,
+            "found": f"{held}; {free / 1e9:.1f} GB free on its disk",
+            "mend": "",
+        }
+    ]
     if free <= 2e9:
         out[0]["mend"] = f"free some space: a run needs about 2 GB ({settings.store})"
     damaged: dict[str, str] = {}
@@ -104,7 +111,7 @@ def _store(settings: Settings) -> list[dict[str, Any]]:
             "mend": "; ".join(f"foundry repair {name}" for name in damaged),
         }
     )
-    locked = _held_locks(settings.store / "locks")
+    locked = held_locks(settings.store / "locks")
     out.append({"what": "writers", "ok": True, "found": "; ".join(locked) or "nothing is being built"})
     return out
 
@@ -112,19 +119,20 @@ def _store(settings: Settings) -> list[dict[str, Any]]:
 def _ledger(settings: Settings) -> dict[str, Any]:
     from foundry_pipeline.lineage.ledger import read_scores
     from foundry_pipeline.lineage.ledger_database import shown
-    from foundry_pipeline.lineage.store import Store
+    from foundry_pipeline.lineage.opening import open_store
 
     try:
         rows = read_scores(settings.ledger_url)
     except FoundryError as error:
         return {"what": "score ledger", "ok": False, "found": error.what, "mend": error.mend}
-    held = {content for content in {r["artifact_hash"] for r in rows} if Store(settings.store).folder(content).is_dir()}
+    store = open_store(settings)
+    held = {content for content in {r["artifact_hash"] for r in rows} if content and store.has(content)}
     alone = sum(r["artifact_hash"] not in held for r in rows)
     told = f"; {alone} of them without their evaluation in this store: not to be replayed here" if alone else ""
     return {"what": "score ledger", "ok": True, "found": f"{len(rows)} scores in {shown(settings.ledger_url)}{told}"}
 
 
-def _held_locks(folder: Path) -> list[str]:
+def held_locks(folder: Path) -> list[str]:
     held = []
     for path in sorted(folder.glob("*.lock")) if folder.is_dir() else ():
         with path.open("a+", encoding="utf-8") as handle:
@@ -201,16 +209,12 @@ def set_aside(target: str) -> list[str]:
     }
     out = []
     for content_hash in sorted(hashes):
-        try:
-            chain.store.open(content_hash)
-        except DamagedArtifact as error:
-            aside = chain.store.quarantine(content_hash)
-            out.append(f"{error.what}; set aside as {aside}")
+        out += chain.store.repair(content_hash)
     if not hashes:
-        raise FoundryError(f"nothing stored is called `{target}`", where=str(settings.store), mend="foundry status")
+        raise FoundryError(f"nothing stored is called `{target}`", where=chain.store.place, mend="foundry status")
     if not out:
         raise FoundryError(
-            f"`{target}` is as it was built; nothing to repair", where=str(settings.store), mend="foundry doctor"
+            f"`{target}` is as it was built; nothing to repair", where=chain.store.place, mend="foundry doctor"
         )
     name = target if target in chain.stages else ""
     out.append(f"build it anew: dagster asset materialize --select {name or '<its asset>'}")

@@ -29,6 +29,7 @@ from foundry_pipeline.cli import (
     serving,
     show,
     sources,
+    store,
 )
 from foundry_pipeline.cli import scores as ledger_scores
 from foundry_pipeline.cli import trace as lineage_trace
@@ -163,6 +164,7 @@ app.add_typer(database.app, name="database")
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(judge.app, name="judge")
+app.add_typer(store.app, name="store")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from foundry_pipeline.cli import show
 from foundry_pipeline.plain import plain
-from foundry_pipeline.settings import Settings, load_settings
+from foundry_pipeline.settings import load_settings
 
 NONE = "–"
 WAYS = {"bfloat16": "bf16 LoRA", "float32": "fp32 LoRA", "nf4": "QLoRA nf4 (not trained yet)"}
@@ -27,7 +28,7 @@ def plan(
     from foundry_pipeline.chain.planning import plan as planned
 
     here = load_settings()
-    d, chain = load_chain(Settings(here.root, here.store, profile or here.profile))
+    d, chain = load_chain(replace(here, profile=profile or here.profile))
     if run is not None:
         known_run(d, run)
     show.json_or(as_json, planned(d, chain, [run] if run else sorted(d.runs)), view)

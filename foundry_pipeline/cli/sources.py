@@ -37,7 +37,7 @@ def refresh(
     Exit code 1 if a document or a source could not be had; what was fetched before is never lost.
     """
     from foundry_pipeline.corpus.refresh import refresh_character
-    from foundry_pipeline.lineage.store import Store
+    from foundry_pipeline.lineage.opening import open_store
 
     settings = load_settings()
     files = _files(character)
@@ -45,7 +45,7 @@ def refresh(
         files.manifests,
         character=character,
         base=files.folder / "manifests",
-        store=Store(settings.store),
+        store=open_store(settings),
         only=source,
         say=(lambda text: None) if as_json else lambda text: show.line(plain(text)),
     )

@@ -89,7 +89,7 @@ def _control_checks(chain: Chain, placed: Placed) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name=f"{placed.name}_controls", specs=specs)
     def controls(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         done = chain.require(placed.asked(context).name)
-        summary = json.loads((done.artifact.payload / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads(done.artifact.file("summary.json").read_text(encoding="utf-8"))
         found = summary["controls"]
         for better, worse, component in PAIRS:
             result = next(

@@ -25,5 +25,5 @@ def gathered(d: Declarations, chain: Chain) -> dg.Definitions:
         resources={"pipes": dg.PipesSubprocessClient()},
         # One process: sixty small assets take seconds here and minutes in a process each.
         executor=dg.in_process_executor,
-        metadata={"profile": chain.settings.profile, "store": str(chain.settings.store)},
+        metadata={"profile": chain.settings.profile, "store": chain.store.place},
     )

@@ -55,15 +55,16 @@ def declared_metadata(d: Declarations, stage: Stage) -> dict[str, Any]:
 
 def describe(done: Materialized, described: Descriptions) -> dict[str, Any]:
     """Metadata of a materialization, read from the artifact itself."""
-    payload = done.artifact.payload
+    # File by file: of a shared store only the tables come to this machine, not gigabytes of weights.
+    sizes = done.artifact.sizes()
     out: dict[str, Any] = {
         "content hash": done.artifact.content_hash,
         "input hash": done.record.input_hash,
         "reused": done.reused,
-        "folder": dg.MetadataValue.path(str(payload)),
-        "bytes": sum(p.stat().st_size for p in payload.rglob("*") if p.is_file()),
+        "folder": dg.MetadataValue.path(str(done.artifact.folder / "payload")),
+        "bytes": sum(sizes.values()),
     }
-    frames = sorted(payload.glob("*.parquet"))
+    frames = [done.artifact.file(name) for name in sizes if name.endswith(".parquet") and "/" not in name]
     main = next((f for f in frames if f.stem in MAIN_FRAMES), None)
     for path in frames:
         frame = pl.read_parquet(path)
@@ -93,9 +94,9 @@ def describe(done: Materialized, described: Descriptions) -> dict[str, Any]:
     if done.stage.kind == "parity":
         deltas = delta_rows(measured(done.artifact))
         out["delta beside the quantization step"] = dg.MetadataValue.md(as_markdown(DELTA_HEAD, deltas))
-    summary = payload / "summary.json"
-    if summary.is_file():
-        out["scores"] = dg.MetadataValue.md(score_table(json.loads(summary.read_text(encoding="utf-8"))))
+    if "summary.json" in sizes:
+        summary = json.loads(done.artifact.file("summary.json").read_text(encoding="utf-8"))
+        out["scores"] = dg.MetadataValue.md(score_table(summary))
     return out
 
 

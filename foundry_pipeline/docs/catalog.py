@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.chain.collapses import collapsed_stage
 from foundry_pipeline.chain.engine import Chain, Resolved
+from foundry_pipeline.chain.gate import VERDICT
 from foundry_pipeline.chain.staleness import why_stale
 from foundry_pipeline.docs.nodes import AssetNode, CheckResult, History, Version
 from foundry_pipeline.docs.values import as_json
@@ -95,7 +95,6 @@ def _asset(
 
 
 def _built(chain: Chain, record: Record, scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    payload = chain.store.folder(record.content_hash) / "payload"
     out = {
         "content_hash": record.content_hash,
         "input_hash": record.input_hash,
@@ -107,22 +106,23 @@ def _built(chain: Chain, record: Record, scores: Mapping[str, Sequence[Mapping[s
         "scores": [as_json({k: row.get(k) for k in SCORE}) for row in scores.get(record.input_hash, ())],
     }
     try:
-        return {**out, **_content(payload), "cost_usd": _cost(payload.parent)}
+        return {**out, **_content(chain, record.content_hash), "cost_usd": _cost(chain, record.content_hash)}
     except OSError as error:
         return {**out, "state": "damaged", "why": [f"its files cannot be read: {error.strerror or error}"]}
     except ValueError as error:
         return {**out, "state": "damaged", "why": [str(error)]}
 
 
-def _content(payload: Path) -> dict[str, Any]:
+def _content(chain: Chain, content_hash: str) -> dict[str, Any]:
     """Files with their sizes and tables with their rows. Raises OSError where they are gone, ValueError where torn."""
     import polars as pl
 
-    if not payload.is_dir():
-        raise FileNotFoundError(2, "the folder is not there")
-    files = {p.relative_to(payload).as_posix(): p.stat().st_size for p in sorted(payload.rglob("*")) if p.is_file()}
+    files = chain.store.sizes(content_hash)
     tables = {}
-    for path in sorted(payload.glob("*.parquet")):
+    for name in (n for n in files if n.endswith(".parquet") and "/" not in n):
+        path = chain.store.file(content_hash, name)
+        if path is None:
+            raise FileNotFoundError(2, f"{name} is not there")
         try:
             frame = pl.scan_parquet(path)
             columns = {name: str(dtype) for name, dtype in frame.collect_schema().items()}
@@ -132,20 +132,19 @@ def _content(payload: Path) -> dict[str, Any]:
     return {"bytes": sum(files.values()), "files": files, "tables": tables}
 
 
-def _cost(folder: Path) -> float | None:
+def _cost(chain: Chain, content_hash: str) -> float | None:
     """What the build cost, in USD, as its manifest says."""
-    cost = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("cost_usd")
+    cost = chain.store.read_manifest(content_hash).get("cost_usd")
     return float(cost) if isinstance(cost, int | float) else None
 
 
 def _verdicts(chain: Chain, record: Record, out: Mapping[str, Any]) -> dict[str, Any]:
     """Checks of which Dagster tells nothing, from the verdict that lies beside the artifact for exactly this content."""
-    path = chain.store.folder(record.content_hash) / "verdict.json"
     untold = {name for name, result in out["checks"].items() if result is None}
-    if not untold or not path.is_file():
+    if not untold:
         return {}
     try:
-        verdict = json.loads(path.read_text(encoding="utf-8"))
+        verdict = json.loads(chain.store.read_note(f"artifacts/{record.content_hash}/{VERDICT}") or b"")
         results = {r["name"]: r for r in verdict["results"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # training is refused for want of it; here the checks stay untold

@@ -11,32 +11,30 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.errors import DamagedArtifact
 from foundry_pipeline.lineage.hashing import digest
 from foundry_pipeline.lineage.ledger import append_rows, read_rows
 from foundry_pipeline.lineage.ledger_tables import COLLAPSES
-from foundry_pipeline.lineage.store import Store, write_json
+from foundry_pipeline.lineage.store import Store
 
-
-def _folder(store: Store) -> Path:
-    return store.root / "collapsed"
+FOLDER = "collapsed"
 
 
 def read_mark(store: Store, input_hash: str) -> dict[str, Any] | None:
     """The record of the collapse of these inputs, with `attempt` (1 for the first), or None."""
-    path = _folder(store) / f"{input_hash}.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    text = store.read_note(f"{FOLDER}/{input_hash}.json")
+    if text is None:
         return None
+    try:
+        found: dict[str, Any] = json.loads(text)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        place = store.note_place(f"{FOLDER}/{input_hash}.json")
         raise DamagedArtifact(
             f"the mark of a collapsed training cannot be read ({error})",
-            where=str(path),
-            mend=f"rm {path}  # the training is then run again",
+            where=place,
+            mend=f"rm {place}  # the training is then run again",
         ) from error
     return found
 
@@ -44,20 +42,23 @@ def read_mark(store: Store, input_hash: str) -> dict[str, Any] | None:
 def write_mark(store: Store, input_hash: str, record: dict[str, Any]) -> dict[str, Any]:
     """Mark these inputs as collapsed; the record as it is kept."""
     kept = {**record, "input_hash": input_hash, "attempt": 1 + len(_earlier(store, input_hash))}
-    write_json(_folder(store) / f"{input_hash}.json", kept)
+    store.write_note(f"{FOLDER}/{input_hash}.json", kept)
     return kept
 
 
-def set_aside(store: Store, input_hash: str) -> Path | None:
+def set_aside(store: Store, input_hash: str) -> str | None:
     """Lift the mark of these inputs, so that they are tried again; where it is kept, or None where there is none."""
-    path = _folder(store) / f"{input_hash}.json"
-    if not path.is_file():
+    record = read_mark(store, input_hash)
+    if record is None:
         return None
-    return path.rename(path.with_name(f"{input_hash}.{1 + len(_earlier(store, input_hash))}.json"))
+    aside = f"{FOLDER}/{input_hash}.{1 + len(_earlier(store, input_hash))}.json"
+    store.write_note(aside, record)
+    store.remove_note(f"{FOLDER}/{input_hash}.json")
+    return store.note_place(aside)
 
 
-def _earlier(store: Store, input_hash: str) -> list[Path]:
-    return sorted(_folder(store).glob(f"{input_hash}.*.json"))
+def _earlier(store: Store, input_hash: str) -> list[str]:
+    return [name for name in store.notes(FOLDER) if name.startswith(f"{input_hash}.") and name.count(".") == 2]
 
 
 def collapse_id(row: dict[str, Any]) -> str:

@@ -21,93 +21,13 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foundry_pipeline import launch
-from foundry_pipeline.errors import DamagedArtifact, FoundryError, Locked
+from foundry_pipeline.errors import DamagedArtifact, Locked
+from foundry_pipeline.lineage.artifact import Artifact, Record
+from foundry_pipeline.lineage.files import disk_error, move_folder, write_json
 from foundry_pipeline.lineage.hashing import folder_files, folder_hash
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A published artifact: its content hash, its folder and its manifest."""
-
-    content_hash: str
-    folder: Path
-    manifest: dict[str, Any]
-
-    @property
-    def payload(self) -> Path:
-        return self.folder / "payload"
-
-
-@dataclass(frozen=True)
-class Record:
-    """One line of the index: which inputs gave which content.
-
-    `inputs` maps an upstream's name to `{"content": …, "input": …}`, so that a walk never needs to guess which of
-    several ways to the same content was taken.
-    """
-
-    name: str
-    kind: str
-    input_hash: str
-    content_hash: str
-    inputs: dict[str, dict[str, str]]
-    declaration: dict[str, Any]
-    external: dict[str, str]
-    code_version: str
-    facts: dict[str, Any]
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all; a full or read-only disk is told as such."""
-    try:
-        launch.write_json(path, value)
-    except OSError as error:
-        raise disk_error(error, path) from error
-
-
-def disk_error(error: OSError, path: Path) -> FoundryError:
-    """What a failed write is told as: a full disk, a store that may not be written, or something else."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return FoundryError(
-            "the disk is full; nothing half-written was kept",
-            where=str(path),
-            mend="free some space (`foundry doctor` shows what the store holds), then repeat the same command",
-        )
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return FoundryError(
-            f"the store cannot be written ({error.strerror})",
-            where=str(path),
-            mend="make the folder writable, or set FOUNDRY_STORE to another one",
-        )
-    return FoundryError(f"writing failed: {error}", where=str(path), mend="repeat the same command")
-
-
-def _move(source: Path, target: Path) -> None:
-    """Sync a folder's files and rename it; copied file by file where the two lie on different file systems."""
-    for path in source.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as handle:
-                os.fsync(handle.fileno())
-    try:
-        source.rename(target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        for path in sorted(source.rglob("*")):
-            place = target / path.relative_to(source)
-            if path.is_dir():
-                place.mkdir(parents=True, exist_ok=True)
-                continue
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("rb") as reading, place.open("wb") as writing:
-                shutil.copyfileobj(reading, writing)
-                writing.flush()
-                os.fsync(writing.fileno())
 
 
 class Store:
@@ -126,8 +46,41 @@ class Store:
     def folder(self, content_hash: str) -> Path:
         return self.root / "artifacts" / content_hash
 
-    def record(self, input_hash: str) -> Record | None:
-        """The index line of an input hash, or None. A damaged line is set aside and counts as absent."""
+    @property
+    def place(self) -> str:
+        """Where the store is, for people."""
+        return str(self.root)
+
+    def has(self, content_hash: str) -> bool:
+        """Whether an artifact of that hash is there, its files not looked at."""
+        return (self.folder(content_hash) / "manifest.json").is_file()
+
+    def contents(self, prefix: str) -> list[str]:
+        """Content hashes that begin so, sorted."""
+        return sorted(p.name for p in (self.root / "artifacts").glob(f"{prefix}*") if p.is_dir())
+
+    def read_manifest(self, content_hash: str) -> dict[str, Any]:
+        """The manifest of an artifact. Raises OSError where there is none, ValueError where it cannot be read."""
+        text = (self.folder(content_hash) / "manifest.json").read_text(encoding="utf-8")
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def file(self, content_hash: str, name: str) -> Path | None:
+        """One payload file of an artifact, not compared with its manifest; None where it is not there."""
+        path = self.folder(content_hash) / "payload" / name
+        return path if path.is_file() else None
+
+    def sizes(self, content_hash: str) -> dict[str, int]:
+        """Every payload file with its size in bytes, not compared with the manifest. Raises OSError where it is gone."""
+        if not (self.folder(content_hash) / "payload").is_dir():
+            raise FileNotFoundError(errno.ENOENT, "the folder is not there")
+        return Artifact(content_hash, self.folder(content_hash), {}).sizes()
+
+    def record(self, input_hash: str, *, fresh: bool = False) -> Record | None:
+        """The index line of an input hash, or None. `fresh` asks anew where others write as well.
+
+        Raises DamagedArtifact where it cannot be read.
+        """
         path = self.root / "index" / f"{input_hash}.json"
         if not path.is_file():
             return None
@@ -155,7 +108,7 @@ class Store:
         mend = f"foundry repair {name or content_hash}"
         label = f"{name} " if name else ""
         try:
-            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            manifest = self.read_manifest(content_hash)
             declared = dict(manifest["files"])
         except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise DamagedArtifact(
@@ -172,6 +125,21 @@ class Store:
             self._verified[content_hash] = stats
         return Artifact(content_hash, folder, manifest)
 
+    def reuse(self, record: Record) -> Artifact:
+        """The artifact of a build that is found instead of made; verified as by `open`."""
+        return self.open(record.content_hash, name=record.name)
+
+    def read_note(self, key: str) -> bytes | None:
+        """A small file of the store that may be written anew (the mark of a collapse, say), or None."""
+        try:
+            return (self.root / key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def notes(self, folder: str) -> list[str]:
+        """Names of the notes in a folder of the store, sorted."""
+        return sorted(p.name for p in (self.root / folder).glob("*.json"))
+
     @staticmethod
     def _stats(payload: Path) -> tuple[tuple[str, int, int], ...]:
         files = sorted(p for p in payload.rglob("*") if p.is_file())
@@ -186,6 +154,17 @@ class Store:
         except OSError as error:
             raise disk_error(error, folder) from error
         return folder
+
+    def write_note(self, key: str, value: Any) -> None:
+        """Write a note as JSON, whole or not at all, over what was there."""
+        write_json(self.root / key, value)
+
+    def remove_note(self, key: str) -> None:
+        (self.root / key).unlink(missing_ok=True)
+
+    def note_place(self, key: str) -> str:
+        """Where a note lies, for people."""
+        return str(self.root / key)
 
     @contextmanager
     def lock(self, input_hash: str, *, name: str) -> Iterator[None]:
@@ -237,7 +216,7 @@ class Store:
             if not (target / "manifest.json").is_file():
                 temporary = self.root / "artifacts" / f".{content_hash}.{uuid.uuid4().hex}"
                 temporary.mkdir(parents=True)
-                _move(payload, temporary / "payload")
+                move_folder(payload, temporary / "payload")
                 facts = record.get("facts", {})
                 write_json(
                     temporary / "manifest.json",
@@ -281,6 +260,14 @@ class Store:
             if record is not None and record.content_hash == content_hash:
                 path.unlink()
         return aside
+
+    def repair(self, content_hash: str) -> list[str]:
+        """Set an artifact aside where it is damaged; what was done, and nothing where it is whole."""
+        try:
+            self.open(content_hash)
+        except DamagedArtifact as error:
+            return [f"{error.what}; set aside as {self.quarantine(content_hash)}"]
+        return []
 
     def usage(self) -> dict[str, int]:
         """Bytes held, by top folder of the store."""

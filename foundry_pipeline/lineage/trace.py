@@ -98,8 +98,8 @@ def read_rows(store: Store, content_hash: str | None, name: str) -> pl.DataFrame
     """A table of an artifact, or None where artifact or table is not there. Raises FoundryError for a damaged one."""
     if content_hash is None:
         return None
-    path = store.folder(content_hash) / "payload" / f"{name}.parquet"
-    if not path.is_file():
+    path = store.file(content_hash, f"{name}.parquet")
+    if path is None:
         return None
     try:
         return pl.read_parquet(path)

@@ -11,7 +11,6 @@ own manifest stands in for the index line. So a walk never slides over to what w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -62,9 +61,8 @@ class Walker:
 
     def _manifest(self, content_hash: str) -> Record | None:
         """The build that first gave a content, from the manifest beside it."""
-        path = self.store.folder(content_hash) / "manifest.json"
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = self.store.read_manifest(content_hash)
             return Record(**{name: found[name] for name in _FIELDS})
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -101,7 +99,7 @@ class Walker:
                 self.store.open(record.content_hash, name=record.name)
             except DamagedArtifact as error:
                 return error.what
-        elif not (self.store.folder(record.content_hash) / "manifest.json").is_file():
+        elif not self.store.has(record.content_hash):
             return f"{record.name} artifact is no longer in the store"
         return ""
 

@@ -53,7 +53,7 @@ def write_collapse_report(chain: Chain, d: Declarations, run: str) -> Path:
     if record is None:
         raise FoundryError(
             f"{run} is not marked as collapsed for the present declarations",
-            where=str(chain.store.root),
+            where=chain.store.place,
             mend=f"foundry report {run}",
         )
     declared = d.runs[run]

@@ -45,8 +45,8 @@ def gather(chain: Chain, d: Declarations, run: str) -> ReportData:
     declared = d.runs[run]
     files = d.characters[declared.character]
     done = chain.require(f"{run}_eval")
-    scores = pl.read_parquet(done.artifact.payload / "scores.parquet")
-    summary = with_verdicts(json.loads((done.artifact.payload / "summary.json").read_text(encoding="utf-8")), scores)
+    scores = pl.read_parquet(done.artifact.file("scores.parquet"))
+    summary = with_verdicts(json.loads(done.artifact.file("summary.json").read_text(encoding="utf-8")), scores)
     passages = _there(chain, f"{declared.character}_passages")
     pairs = _pairs(chain, declared)
     model = d.profile.models[d.base_model(declared.base)]
@@ -84,7 +84,7 @@ def _there(chain: Chain, name: str) -> Materialized | None:
 
 def _pairs(chain: Chain, run: Run) -> pl.DataFrame | None:
     found = _there(chain, run.dataset)
-    return None if found is None else pl.read_parquet(found.artifact.payload / "pairs.parquet")
+    return None if found is None else pl.read_parquet(found.artifact.file("pairs.parquet"))
 
 
 def _training(chain: Chain, run: Run) -> Training | None:
@@ -132,13 +132,13 @@ def _sieve(chain: Chain, character: str) -> Sieve | None:
     found = _there(chain, f"{character}_filtered_pairs")
     if found is None:
         return None
-    kept = pl.read_parquet(found.artifact.payload / "pairs.parquet").height
-    dropped = pl.read_parquet(found.artifact.payload / "dropped.parquet")
+    kept = pl.read_parquet(found.artifact.file("pairs.parquet")).height
+    dropped = pl.read_parquet(found.artifact.file("dropped.parquet"))
     teacher = _there(chain, f"{character}_teacher_responses")
     unanswered: Counter[str] = Counter()
     if teacher is not None:
         # A reason ends with its own figure in brackets; without it, equal reasons are one.
-        reasons = pl.read_parquet(teacher.artifact.payload / "drops.parquet")["reason"].to_list()
+        reasons = pl.read_parquet(teacher.artifact.file("drops.parquet"))["reason"].to_list()
         unanswered.update(reason.split(" (")[0] for reason in reasons)
     return Sieve(kept + dropped.height, kept, _ranked(Counter(dropped["rule"].to_list())), _ranked(unanswered))
 
@@ -150,7 +150,7 @@ def _ranked(counts: Counter[str]) -> dict[str, int]:
 def _held_out_titles(passages: Materialized | None, held_out: tuple[str, ...]) -> tuple[str, ...]:
     if passages is None:
         return held_out
-    documents = pl.read_parquet(passages.artifact.payload / "documents.parquet")
+    documents = pl.read_parquet(passages.artifact.file("documents.parquet"))
     rows = {r["document_id"]: (r["title"], r["date"][:4]) for r in documents.iter_rows(named=True)}
     named = {i: title if year in title else f"{title}, {year}" for i, (title, year) in rows.items()}
     return tuple(named.get(i, i) for i in held_out)

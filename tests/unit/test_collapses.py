@@ -149,7 +149,7 @@ def test_it_can_be_tried_once_more_and_its_record_is_kept(world: World) -> None:
     with pytest.raises(Collapsed):
         world.build("keeper_hot_adapter")
     kept = retry(world.chain, "keeper_hot")
-    assert json.loads(kept.read_text())["step"] == 10
+    assert json.loads(Path(kept).read_text())["step"] == 10
     assert collapse_of(world.chain, "keeper_hot") is None
     with pytest.raises(Collapsed):
         world.build("keeper_hot_adapter")
