@@ -108,9 +108,9 @@ def gather_ladder(d: Declarations, chain: Chain) -> LadderData:
 
 
 def _scores(chain: Chain, measured: dict[str, Any], mode: str) -> pl.DataFrame:
-    payload = chain.store.folder(measured["evaluation_hash"]) / "payload"
+    path = chain.store.open(measured["evaluation_hash"]).file("scores.parquet")
     columns = ["mode", "prompt_id", "category", "answer", "overall"]
-    return pl.read_parquet(payload / "scores.parquet", columns=columns).filter(pl.col("mode") == mode)
+    return pl.read_parquet(path, columns=columns).filter(pl.col("mode") == mode)
 
 
 def _rung(d: Declarations, chain: Chain, row: dict[str, Any], rows: list[dict[str, Any]]) -> Rung:
