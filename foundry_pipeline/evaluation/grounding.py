@@ -34,7 +34,8 @@ _ECHO_SHARE = 0.6  # of a sentence's words, from which it counts as the prompt s
 class Grounds:
     """All in [0, 1] but `leaning`, which is in [-1, 1]: +1 on the stance's side, -1 on the opponent's.
 
-    `relevance`: to the prompt and its subject; `record`: how well each sentence is borne out by some sentence of his;
+    `relevance`: to the prompt and its subject; `record`: how well each sentence, by its length, is borne out by some
+    sentence of his;
     `echo`: share of sentences that only repeat the prompt.
     """
 
@@ -46,10 +47,14 @@ class Grounds:
 
 @dataclass(frozen=True)
 class _Read:
-    """Embeddings of one text: its sentences (n × d) and the text as a whole (d), all of unit length."""
+    """Embeddings of one text: its sentences (n × d) and the text as a whole (d), all of unit length.
+
+    `lengths` are the sentences' words, none below one.
+    """
 
     sentences: np.ndarray
     whole: np.ndarray
+    lengths: np.ndarray
 
     def near(self, query: np.ndarray) -> float:
         """Cosine to a query: half the whole text's, half that of its two nearest sentences."""
@@ -78,10 +83,10 @@ class Grounding:
         self._known: dict[str, np.ndarray] = {}
         self._passages = self._read_all(list(texts))
         self._sentences = np.concatenate([p.sentences for p in self._passages])
-        self._owner = np.repeat(np.arange(len(self._passages)), [len(p.sentences) for p in self._passages])
+        self._first = np.cumsum([0, *(len(p.sentences) for p in self._passages[:-1])])
         self._scales: dict[tuple[str, str, str], _Scales] = {}
-        low, high = np.percentile([self._borne_out(p, {i}) for i, p in enumerate(self._passages)], (5, 25))
-        self._record_scale = (2 * low - high, high)
+        found = np.array([self._borne_out(p, {i}) for i, p in enumerate(self._passages)])
+        self._record_scale = (float(np.median(found[:, 1])), float(np.percentile(found[:, 0], 25)))
 
     def read(self, prompt: EvaluationPrompt, answer: str, left_out: Collection[int] = ()) -> Grounds:
         """Read an answer; `left_out` are the passages (by position) that it was copied from."""
@@ -103,7 +108,7 @@ class Grounding:
                 max(float(np.sort(scales.subject[kept])[-NEAREST:].mean()), _LEAST_PEAK),
             ),
             leaning=self._leaning(held - opposed, scales.margin[kept]),
-            record=_between(self._borne_out(text, left_out), *self._record_scale),
+            record=_between(self._borne_out(text, left_out)[0], *self._record_scale),
             echo=echo,
         )
 
@@ -111,13 +116,17 @@ class Grounding:
         """Embeds every sentence and every window of the texts in one call."""
         pieces: list[str] = []
         parts: list[tuple[int, int, int]] = []
+        lengths: list[np.ndarray] = []
         for text in texts:
             said = sentences(normalise(text))[:MAX_SENTENCES]
             windows = _windows(said)
             parts.append((len(pieces), len(pieces) + len(said), len(pieces) + len(said) + len(windows)))
+            lengths.append(np.array([max(len(words(s)), 1) for s in said]))
             pieces += said + windows
         found = self._vectors(pieces)
-        return [_Read(found[a:b], _unit(found[b:c].mean(axis=0))) for a, b, c in parts]
+        return [
+            _Read(found[a:b], _unit(found[b:c].mean(axis=0)), n) for (a, b, c), n in zip(parts, lengths, strict=True)
+        ]
 
     def _vectors(self, texts: list[str]) -> np.ndarray:
         """Unit vectors of the texts, one row each."""
@@ -143,12 +152,20 @@ class Grounding:
         spread = max(1.4826 * float(np.median(np.abs(own - np.median(own)))), 0.02)
         return float(np.clip((margin - np.median(own)) / (_LEANING_SPREADS * spread), -1, 1))
 
-    def _borne_out(self, text: _Read, left_out: Collection[int]) -> float:
-        """Mean over the text's sentences of the nearest sentence in the passages not left out."""
-        near = text.sentences @ self._sentences.T
+    def _borne_out(self, text: _Read, left_out: Collection[int]) -> tuple[float, float]:
+        """Mean over the text's sentences of the nearest sentence in the passages not left out: in the nearest of these
+        passages, and in the middle one (what any page of his has in common with the sentence).
+
+        A sentence weighs by its words: what is said in passing ("That's basically it.") asks for no support.
+        """
+        near = np.maximum.reduceat(text.sentences @ self._sentences.T, self._first, axis=1)
         if len(left_out) < len(self._passages):  # else there is nothing but them to be borne out by
-            near[:, np.isin(self._owner, list(left_out))] = -1.0
-        return float(near.max(axis=1).mean())
+            near = np.delete(near, sorted(left_out), axis=1)
+        weights = text.lengths
+        return (
+            float(np.average(near.max(axis=1), weights=weights)),
+            float(np.average(np.median(near, axis=1), weights=weights)),
+        )
 
 
 def _between(value: float, floor: float, peak: float) -> float:

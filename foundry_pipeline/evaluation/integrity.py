@@ -11,12 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from foundry_pipeline.breaks import ASSISTANT_PHRASES, LEAK, asserted_anachronisms, machines, named_as_another
 from foundry_pipeline.declarations.sources import Character, EvaluationPrompt
 from foundry_pipeline.evaluation.stylometry import FUNCTION_WORDS
 from foundry_pipeline.textstats import (
-    contains_any,
     find_phrases,
     longest_loop,
     normalise,
@@ -141,6 +142,28 @@ def _asserts(sentence: list[str], claim: list[str]) -> bool:
 
 
 def claims_met(answer: str, claims: Iterable[tuple[str, ...]]) -> float | None:
-    """Share of the claims of which some alternative occurs in the answer; None where there are no claims."""
-    met = [contains_any(answer, alternatives) for alternatives in claims]
+    """Share of the claims of which some alternative occurs in the answer; None where there are no claims.
+
+    In whatever form: who was `forbearing` has claimed `forbearance`, and citizens who are `classed` stand in `classes`
+    (stems by Porter's second algorithm, snowballstem.org). What is forbidden is still looked for word for word.
+    """
+    said = f" {_stems(answer)} "
+    met = [any((stem := _stems(a)) and f" {stem} " in said for a in alternatives) for alternatives in claims]
     return sum(met) / len(met) if met else None
+
+
+def _stems(text: str) -> str:
+    return " ".join(_stem(word.removesuffix("'s")) for word in words(text))
+
+
+@cache
+def _stem(word: str) -> str:
+    stem: str = _stemmer().stemWord(word)
+    return stem
+
+
+@cache
+def _stemmer() -> Any:
+    import snowballstemmer
+
+    return snowballstemmer.stemmer("english")

@@ -169,6 +169,11 @@ def test_claims_are_whole_words_in_any_case_and_unicode_form():
     assert claims_met("Cafe\u0301 society.", (("CAFÉ",),)) == 1
     assert claims_met("He was wary of it.", (("war",),)) == 0
     assert claims_met("peace and war", (("war", "strife"), ("plague",), ("peace",))) == pytest.approx(2 / 3)
+    # In whatever form, and never as a part of another word.
+    assert claims_met("We were forbearing.", (("forbearance",),)) == 1
+    assert claims_met("the citizens should be classed", (("classes",),)) == 1
+    assert claims_met("The ordering of councils", (("orders in council",),)) == 0
+    assert claims_met("We were forbearing.", (("",),)) == 0
     assert claims_met("anything", ()) is None
 
 

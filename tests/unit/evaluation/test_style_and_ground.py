@@ -131,6 +131,17 @@ def test_an_answer_without_words_is_about_nothing():
     assert (found.relevance, found.leaning, found.record) == (0, 0, 0)
 
 
+def test_what_is_said_in_passing_asks_for_no_support():
+    # Each page is told twice, so that his own sentences bear one another out nearly whole.
+    ground = Grounding([*PAGES, *(f"Indeed, I say {page}" for page in PAGES)], bag)
+    borne_out = "Our treasury received duties and paid a part of the principal of the debt."
+    plain, padded = (ground.read(ASKED, text).record for text in (borne_out, f"Okay, so. {borne_out} Basically it."))
+    assert 0.5 < padded <= plain
+    assert plain - padded < 0.4 * plain  # as two of three sentences they would take two thirds
+    astray = ground.read(ASKED, f"{borne_out} Every gadget glows brightly when plugged into sockets nearby overnight.")
+    assert astray.record < padded
+
+
 def test_what_is_read_of_an_answer_does_not_depend_on_the_answers_before():
     first, second = Grounding(PAGES, bag), Grounding(PAGES, bag)
     answers = ["I trust the militia.", "The frigate took a prize.", "A standing army alone defends us."]
