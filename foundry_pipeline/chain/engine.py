@@ -70,6 +70,8 @@ class Chain:
     def external(self, stage: Stage) -> dict[str, str]:
         """Fingerprints of what the stage reads from outside; read once per process, as it is the costly part."""
         if stage.name not in self._external:
+            if stage.kind == "sources":
+                self.store.bring_sources(stage.character)
             self._external[stage.name] = stage.external()
         return self._external[stage.name]
 

@@ -160,9 +160,13 @@ def refresh_character(
         known = f"fetched are: {', '.join(fetched)}" if fetched else "no source of this character is fetched"
         what = "is read from this machine, there is nothing to refresh" if only in manifests else "is no source"
         raise DeclarationError(f"`{only}` {what}", where=f"sources/{character}/manifests", mend=known)
+    if fetched:
+        store.sync_sources(character)  # another machine may have asked since
     reports = []
     for name in fetched:
         if only in (None, name) and (not if_due or due(places[name])):
             say(f"source {name}")
             reports.append(refresh_source(manifests[name], character=character, base=base, store=store, say=say))
+    if reports:
+        store.sync_sources(character)
     return reports

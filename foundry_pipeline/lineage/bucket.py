@@ -12,7 +12,6 @@ a JSON object, is passed to the fsspec file system as it is. Neither is ever sho
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import threading
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from foundry_pipeline.errors import FoundryError, StoreAway
+from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.bucket_errors import told_as
 from foundry_pipeline.lineage.objects import Entry, Traffic, entry, is_file, shown_url
 
 _BLOCK = 8 << 20
@@ -84,7 +84,7 @@ class Bucket:
             try:
                 fs.connect()
             except Exception as error:
-                raise self._error(error, "") from error
+                raise told_as(error, self.shown, "") from error
             fs.s3.meta.events.register("before-send.s3", lambda **_: self._count(requests=1))
             self._sent = True
         return fs, str(path).rstrip("/")
@@ -120,38 +120,7 @@ class Bucket:
         except FoundryError:
             raise
         except Exception as error:
-            raise self._error(error, key) from error
-
-    def _error(self, error: Exception, key: str) -> Exception:
-        """What a failure is told as. Texts of the store are not quoted whole: they may repeat the request's key."""
-        from foundry_pipeline.lineage.store import disk_error
-
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            return disk_error(error, Path(str(error.filename or key)))
-        where, name = self.place(key), type(error).__name__
-        response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
-        code = str((response or {}).get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
-        if code == "NoSuchBucket":
-            return StoreAway(
-                "there is no such bucket",
-                where=self.shown,
-                mend="create it (`aws s3 mb s3://NAME`), or set FOUNDRY_STORE to one that is there",
-            )
-        if isinstance(error, PermissionError) or "Credential" in name or code in ("403", "AccessDenied"):
-            return StoreAway(
-                f"the store refuses the key it was given ({code or name})",
-                where=where,
-                mend="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to one that may read and write "
-                "there, then repeat the same command",
-            )
-        if isinstance(error, FileNotFoundError):
-            return error
-        told = f" ({code or name})"
-        return StoreAway(
-            f"the store does not answer, or not as it should{told}",
-            where=where,
-            mend="repeat the same command once it is back: what has been sent or fetched is kept and not sent again",
-        )
+            raise told_as(error, self.shown, key) from error
 
     # -- reading -------------------------------------------------------------------------------------------------
 

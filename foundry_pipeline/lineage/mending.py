@@ -11,8 +11,8 @@ import os
 from typing import TYPE_CHECKING
 
 from foundry_pipeline.errors import DamagedArtifact
+from foundry_pipeline.lineage.remotes import manifest_key
 from foundry_pipeline.lineage.store import Store
-from foundry_pipeline.lineage.transfer import manifest_key
 
 if TYPE_CHECKING:
     from foundry_pipeline.lineage.shared_store import SharedStore
@@ -29,7 +29,7 @@ def mend(store: SharedStore, content_hash: str) -> list[str]:
             here = False
             done.append(f"{error.what}; the copy on this machine was set aside as {store.quarantine(content_hash)}")
     local = store.folder(content_hash) / "payload" if here else None
-    found, wrong = store.transfer.examine(content_hash, local=local, deep=True)
+    found, wrong = store.remotes.examine(content_hash, local=local, deep=True)
     if not wrong:
         if done:
             done.append("the shared store holds it whole: it is fetched from there when it is needed")
@@ -43,7 +43,7 @@ def mend(store: SharedStore, content_hash: str) -> list[str]:
     told = f"{'; '.join(wrong)}; set aside as {store.bucket.place(aside)}"
     if here:
         name = str(store.read_manifest(content_hash).get("name", ""))
-        store.transfer.send(content_hash, name)
+        store.sender.send(content_hash, name)
         done.append(f"{told}; sent again from the copy on this machine")
     else:
         _drop_lines(store, content_hash)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
+_AT_ONCE = 4
 _SECONDS = 5.0
 _WORTH_TELLING = 1_000_000  # bytes; less has arrived before anybody reads about it
 
@@ -42,3 +44,15 @@ class Meter:
 
     def _line(self) -> str:
         return f"{self.what} {min(self._done, self.total) / 1e6:,.0f} of {self.total / 1e6:,.0f} MB"
+
+
+def each(items: Iterable[str], do: Callable[[str], None]) -> None:
+    """Do it for every item, some at once; the first failure ends what has not begun, and is raised."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        waiting = [pool.submit(do, item) for item in items]
+        try:
+            for one in waiting:
+                one.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -27,10 +27,14 @@ from typing import Any
 from foundry_pipeline.errors import DamagedArtifact, StoreAway
 from foundry_pipeline.lineage.artifact import Artifact, Record
 from foundry_pipeline.lineage.bucket import Bucket
+from foundry_pipeline.lineage.fetching import Fetcher
 from foundry_pipeline.lineage.files import write_json
 from foundry_pipeline.lineage.objects import Entry
+from foundry_pipeline.lineage.remotes import Remotes
+from foundry_pipeline.lineage.sending import Sender
+from foundry_pipeline.lineage.source_mirror import SourceMirror
 from foundry_pipeline.lineage.store import Store
-from foundry_pipeline.lineage.transfer import Transfer, quietly
+from foundry_pipeline.lineage.traffic_log import TrafficLog
 
 # Seconds that a listing of the index is believed: many look-ups of one command, and no old news for the next.
 _BELIEVED = 10.0
@@ -50,7 +54,7 @@ class SharedArtifact(Artifact):
 
     @property
     def payload(self) -> Path:
-        return self.store.transfer.fetch(self.content_hash) / "payload"
+        return self.store.fetcher.fetch(self.content_hash) / "payload"
 
     def file(self, name: str) -> Path:
         found = self.store.file(self.content_hash, name)
@@ -72,9 +76,15 @@ class SharedArtifact(Artifact):
 class SharedStore(Store):
     """A store behind a URL with a cache in a folder. Raises StoreAway besides what `Store` raises."""
 
-    def __init__(self, root: Path, bucket: Bucket, say: Callable[[str], None] = quietly) -> None:
+    def __init__(self, root: Path, bucket: Bucket, say: Callable[[str], None] = lambda text: None) -> None:
         super().__init__(root)
-        self.bucket, self.transfer = bucket, Transfer(self, bucket, say)
+        self.bucket, self.remotes, self.say = bucket, Remotes(bucket), say
+        # The copies here, as a store that knows of no other.
+        self.cache, log = Store(root), TrafficLog(root / "traffic.jsonl", bucket)
+        self.cache._verified = self._verified  # what one of them has hashed, the other need not
+        self.sender = Sender(self.cache, self.remotes, log, say)
+        self.fetcher = Fetcher(self.cache, self.remotes, log, say)
+        self.sources = SourceMirror(self)
         self._index: dict[str, Entry] = {}
         self._listed = float("-inf")
         self._lines: dict[str, tuple[Entry, Record]] = {}
@@ -89,7 +99,7 @@ class SharedStore(Store):
         return super().has(content_hash)
 
     def has(self, content_hash: str) -> bool:
-        return self._cached(content_hash) or self.transfer.manifest_bytes(content_hash) is not None
+        return self._cached(content_hash) or self.remotes.manifest_bytes(content_hash) is not None
 
     def contents(self, prefix: str) -> list[str]:
         there = {key.split("/", 1)[0] for key in self.bucket.entries("artifacts/") if key.endswith("/manifest.json")}
@@ -98,7 +108,7 @@ class SharedStore(Store):
     def read_manifest(self, content_hash: str) -> dict[str, Any]:
         if self._cached(content_hash):
             return super().read_manifest(content_hash)
-        text = self.transfer.manifest_bytes(content_hash)
+        text = self.remotes.manifest_bytes(content_hash)
         if text is None:
             raise FileNotFoundError(2, f"{self.bucket.place(f'artifacts/{content_hash}')} holds no manifest")
         found: dict[str, Any] = json.loads(text)
@@ -107,20 +117,20 @@ class SharedStore(Store):
     def sizes(self, content_hash: str) -> dict[str, int]:
         if self._cached(content_hash):
             return super().sizes(content_hash)
-        return self.transfer.remote(content_hash).sizes()
+        return self.remotes.open(content_hash).sizes()
 
     def file(self, content_hash: str, name: str) -> Path | None:
         """One payload file, brought here and compared with its hash if it was not here; None where it is not in it."""
         if self._cached(content_hash):
             return super().file(content_hash, name)
-        return self.transfer.file(content_hash, name)
+        return self.fetcher.file(content_hash, name)
 
     def open(self, content_hash: str, *, name: str = "") -> Artifact:
         """The artifact of that hash: every file compared with the manifest if they are here, else every object's size
         and mark compared with what was sent."""
         if self._cached(content_hash):
             return SharedArtifact.of(self, content_hash, super().open(content_hash, name=name).manifest)
-        return SharedArtifact.of(self, content_hash, self.transfer.remote(content_hash, name).manifest)
+        return SharedArtifact.of(self, content_hash, self.remotes.open(content_hash, name).manifest)
 
     def record(self, input_hash: str, *, fresh: bool = False) -> Record | None:
         if fresh or time.monotonic() - self._listed > _BELIEVED:
@@ -202,7 +212,7 @@ class SharedStore(Store):
         """Send a build that only this machine has; the build that the shared store then knows for these inputs."""
         key = f"index/{record.input_hash}.json"
         if self._cached(record.content_hash):
-            self.transfer.send(record.content_hash, record.name)
+            self.sender.send(record.content_hash, record.name)
         self.bucket.create(key, (self.root / key).read_bytes())
         entry = self.bucket.entry_of(key)
         if entry is None:  # an index line is removed by `foundry repair` alone
@@ -212,7 +222,7 @@ class SharedStore(Store):
         self._index[record.input_hash] = entry
         known = self._line(record.input_hash, entry)
         if known.content_hash != record.content_hash:
-            self.transfer.say(
+            self.say(
                 f"{record.name}: another machine was first with {known.content_hash[:12]}, which is used; "
                 f"{record.content_hash[:12]} was built here from the same inputs"
             )
@@ -246,6 +256,14 @@ class SharedStore(Store):
     def note_place(self, key: str) -> str:
         return self.bucket.place(key)
 
+    # -- fetched sources -----------------------------------------------------------------------------------------
+
+    def bring_sources(self, character: str) -> None:
+        self.sources.bring(character)
+
+    def sync_sources(self, character: str) -> None:
+        self.sources.sync(character)
+
     # -- mending -------------------------------------------------------------------------------------------------
 
     def repair(self, content_hash: str) -> list[str]:
@@ -260,7 +278,7 @@ class SharedStore(Store):
     def forget(self, content_hash: str) -> None:
         """Drop what is known of an artifact in this process, and its copy here that is not whole."""
         self._verified.pop(content_hash, None)
-        self.transfer.forget(content_hash)
+        self.remotes.forget(content_hash)
         self._listed = float("-inf")
 
     def quarantine(self, content_hash: str) -> Path | None:

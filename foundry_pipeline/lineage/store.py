@@ -136,6 +136,12 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def bring_sources(self, character: str) -> None:
+        """Fetch the source texts that other machines have asked for since; nothing where nobody else writes here."""
+
+    def sync_sources(self, character: str) -> None:
+        """`bring_sources`, and let the others have what this machine has asked for since."""
+
     def notes(self, folder: str) -> list[str]:
         """Names of the notes in a folder of the store, sorted."""
         return sorted(p.name for p in (self.root / folder).glob("*.json"))

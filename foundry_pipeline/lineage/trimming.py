@@ -26,7 +26,7 @@ def trim(store: SharedStore) -> tuple[list[str], int, int]:
         if not (folder / "manifest.json").is_file():
             continue
         size = sum(Store.sizes(store, content_hash).values())
-        found, wrong = store.transfer.examine(content_hash, local=folder / "payload", deep=True)
+        found, wrong = store.remotes.examine(content_hash, local=folder / "payload", deep=True)
         if found is None or wrong:
             kept.append(
                 f"{content_hash[:12]}: kept, as the shared store does not hold it whole ({'; '.join(wrong[:2])})"
