@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WORK = "foundry/work"  # of a job's metadata: the work folder that its script writes into
 # They hold a password, or may: every node has its own.
-SECRET = ("FOUNDRY_DATABASE", "FOUNDRY_LEDGER_URL")
+SECRET = ("FOUNDRY_DATABASE", "FOUNDRY_LEDGER_URL", "FOUNDRY_STORE_OPTIONS")
 _OWN = {PARENT_VARIABLE, *PIPES_VARIABLES, *SECRET, CODE_VARIABLE, NEEDS_VARIABLE}
 _STOP_SECONDS = 60.0
 _GIB = 1024**3
@@ -186,7 +186,9 @@ def job_environment(settings: Settings) -> dict[str, str]:
     return {
         **kept,
         "FOUNDRY_ROOT": str(settings.root),
-        "FOUNDRY_STORE": str(settings.store),
+        # With a shared store the folder is its cache, which a script's work folder lies in.
+        "FOUNDRY_STORE": settings.url or str(settings.store),
+        **({"FOUNDRY_CACHE": str(settings.store)} if settings.url else {}),
         "FOUNDRY_PROFILE": settings.profile,
         CODE_VARIABLE: code_digest(),
         NEEDS_VARIABLE: ",".join(needed),

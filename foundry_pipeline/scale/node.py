@@ -61,7 +61,7 @@ def unfit(work: Path | None = None) -> list[str]:
         if here.get(name) != value:
             mend = "check out the same commit" if name == "code" else "install from the same constraints.txt"
             found.append(f"{name} is {here.get(name)} here and {value} where the work comes from: {mend}")
-    for name in ("FOUNDRY_ROOT", "FOUNDRY_STORE"):
+    for name in ("FOUNDRY_ROOT", "FOUNDRY_STORE", "FOUNDRY_CACHE"):
         place = os.environ.get(name, "")
         if place.startswith("/") and not Path(place).is_dir():
             found.append(f"{name}={place} is not there: every node has to see the same folder at the same path")

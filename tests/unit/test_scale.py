@@ -108,6 +108,11 @@ def test_no_secret_travels_with_a_job(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert "planted-secret" not in json.dumps(told)
     assert (told["FOUNDRY_OFFLINE"], told["FOUNDRY_PROFILE"]) == ("1", "tiny")
     assert told["FOUNDRY_NODE_NEEDS"] == "FOUNDRY_DATABASE"
+    assert told["FOUNDRY_STORE"] == str(tmp_path / "s")
+    monkeypatch.setenv("FOUNDRY_STORE_OPTIONS", '{"secret": "planted-secret"}')
+    told = job_environment(Settings(tmp_path, tmp_path / "s", "tiny", url="s3://bucket/prefix"))
+    assert (told["FOUNDRY_STORE"], told["FOUNDRY_CACHE"]) == ("s3://bucket/prefix", str(tmp_path / "s"))
+    assert "planted-secret" not in json.dumps(told)
 
 
 def _node(tmp_path: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

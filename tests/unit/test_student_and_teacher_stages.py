@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from foundry_pipeline.chain.teacher_stages import introspection_wanted
 from foundry_pipeline.declarations import load
 from foundry_pipeline.declarations.generation import StudentServer
 from foundry_pipeline.errors import DeclarationError
+from foundry_pipeline.lineage.artifact import Artifact
 from foundry_pipeline.settings import Settings
 from tests.conftest import ROOT
 from tests.project import make_project
@@ -30,7 +30,7 @@ def chain_with(folder: Path, profile: str = "laptop", **changes: Any):
 
 
 def artifact(content: str, **files: str) -> Any:
-    return SimpleNamespace(payload=Path("/nowhere"), content_hash=content, manifest={"files": files})
+    return Artifact(content, Path("/nowhere"), {"files": files})
 
 
 def test_a_served_student_needs_no_weights_here_and_a_served_run_still_its_adapter(tmp_path: Path) -> None:

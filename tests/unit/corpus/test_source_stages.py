@@ -14,6 +14,7 @@ from foundry_pipeline.chain.data_stages import build_passages, build_sources
 from foundry_pipeline.chain.stage import BuildContext
 from foundry_pipeline.declarations.sources import SourceManifest
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.artifact import Artifact
 
 RULE = {
     "heading": HEADING,
@@ -41,7 +42,7 @@ def built(tmp_path: Path, manifests: list[SourceManifest], held_out: tuple[str, 
         settings = SimpleNamespace(store=tmp_path / ".foundry")
         ctx = BuildContext(settings, None, inputs, work, None, print)  # type: ignore[arg-type]
         done = build(ctx, files=files, **extra)  # type: ignore[operator]
-        inputs[name] = SimpleNamespace(payload=done.payload)
+        inputs[name] = Artifact(name, done.payload.parent, {})
         frames = {p.stem: pl.read_parquet(p) for p in done.payload.glob("*.parquet")}
         setattr(found, name, SimpleNamespace(facts=done.facts, **frames))
     return found
