@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup madison ladder test lint ui docs report bench clean-venv help
+.PHONY: setup-locked locks audit sbom fuzz setup madison ladder test lint ui docs report bench clean-venv help
 
 help:
 	@echo "make madison   environment, whole chain (trains v3b and R2), score table, report"
@@ -67,3 +67,24 @@ bench: setup
 	python -m benchmarks.data
 	python -m benchmarks.trace
 	python -m benchmarks.docs
+
+# Every file by its hash; see docs/security.md. CPU builds of torch are allowed as locks/torch-builds.txt lists them.
+setup-locked:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r locks/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --force-reinstall -e .
+	$(BIN)/python -m pip check || $(BIN)/python -m pip install --quiet --require-hashes --no-deps -r locks/cuda.txt
+	$(BIN)/python -m pip check
+	touch $(VENV)/.ready
+
+locks: setup
+	python scripts/locks.py
+
+audit: setup
+	foundry audit
+
+sbom: setup
+	foundry sbom
+
+fuzz: setup
+	python -m tests.fuzz --seconds 600

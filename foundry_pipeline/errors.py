@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from foundry_pipeline.keys import redact
+
 
 class FoundryError(Exception):
     """A failure that a user can act on.
 
     `what` says what was wrong, `where` names the file, field or artifact, and `mend` is the command
-    (or edit) that puts it right. All three are shown; a caller never has to read a traceback.
+    (or edit) that puts it right. All three are shown; a caller never has to read a traceback. No key and no password of
+    a URL stands in any of them: an error is printed, logged and kept in Dagster's history.
     """
 
     def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = what, where, mend
-        lines = [what]
-        if where:
-            lines.append(f"  where: {where}")
-        if mend:
-            lines.append(f"  mend:  {mend}")
+        self.what, self.where, self.mend = redact(what), redact(where), redact(mend)
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.mend:
+            lines.append(f"  mend:  {self.mend}")
         super().__init__("\n".join(lines))
 
 

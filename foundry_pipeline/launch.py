@@ -327,6 +327,9 @@ def script_main(run: Callable[[dict[str, Any], ScriptSession], dict[str, Any]], 
                 raise FoundryError("a spec is a JSON object with `work`", where=arguments[0], mend="add `work`")
             work = Path(spec["work"])
             limit_threads(int(spec.get("threads", os.cpu_count() or 1)))
+            from foundry_pipeline.models.model_files import check_named
+
+            check_named(spec)  # before any library sees a model
             try:
                 with work_lock(work):
                     write_json(work / "result.json", run(spec, session))

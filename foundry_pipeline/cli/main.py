@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from foundry_pipeline.cli import (
+    audit,
     backfill,
     blind,
     collapses,
@@ -107,6 +108,7 @@ def report(run: Annotated[str, typer.Argument(help="a declared run, such as madi
     """Write the report of an evaluated run and print its score table and where report and ledger are."""
     from foundry_pipeline.chain import evaluate as judging
     from foundry_pipeline.chain.graph import load_chain
+    from foundry_pipeline.lineage.ledger_database import shown
     from foundry_pipeline.reports.run_report import write_report
 
     settings = load_settings()
@@ -117,7 +119,7 @@ def report(run: Annotated[str, typer.Argument(help="a declared run, such as madi
     done = chain.require(f"{run}_eval")
     show.summary_table(judging.summary(done))
     show.line(f"report: {write_report(chain, d, run)}")
-    show.line(f"ledger: {settings.ledger_url.rsplit('@')[-1]}")
+    show.line(f"ledger: {shown(settings.ledger_url)}")
 
 
 @app.command()
@@ -161,6 +163,7 @@ seeds.register(app)
 diversity.register(app)
 blind.register(app)
 app.add_typer(database.app, name="database")
+audit.register(app)
 app.add_typer(sources.app, name="sources")
 app.add_typer(pairs.app, name="pairs")
 app.add_typer(judge.app, name="judge")

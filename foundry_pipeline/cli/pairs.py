@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -118,7 +117,7 @@ def _table(report: dict[str, Any]) -> None:
         table.add_column(head, justify="left" if head == "rule" else "right", no_wrap=True)
     for rule, counts in report["rules"].items():
         table.add_row(escape(rule), str(counts["dropped"]), str(counts["fired"]))
-    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+    show.console(120).print(table)
     for rule, why in report["not_applied"].items():
         show.line(f"not applied: {rule} ({why})")
     for rule, rows in report["unsure"].items():

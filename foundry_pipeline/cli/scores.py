@@ -110,9 +110,9 @@ def write_csv(rows: Iterable[Mapping[str, Any]]) -> None:
 def _flat(row: Mapping[str, Any], before: str = "") -> Iterable[tuple[str, Any]]:
     for name, value in row.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{plain(str(name))}.")
+            yield from _flat(value, f"{before}{name}.")
         else:
-            yield f"{before}{plain(str(name))}", _cell(value)
+            yield _cell(f"{before}{name}"), _cell(value)
 
 
 def _cell(value: Any) -> Any:
@@ -120,4 +120,5 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = plain(value)
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+    # Blanks in front of a formula are passed over by some programs.
+    return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@", "＝", "＋", "－", "＠") else text

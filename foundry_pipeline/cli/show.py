@@ -17,18 +17,31 @@ from foundry_pipeline.plain import plain
 from foundry_pipeline.statistics.stated import stated
 
 
-def console() -> Console:
+class SafeConsole(Console):
+    """A console that obeys nothing in what it shows: text that is not yet a `Text` is made plain, line by line."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(_harmless(text), **options)
+
+
+def console(width_of_pipe: int = 220) -> Console:
     # A pipe has no width of its own: tables must not be cut to 80 columns there.
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else 220, highlight=False, soft_wrap=False)
+    width = None if sys.stdout.isatty() else width_of_pipe
+    return SafeConsole(file=sys.stdout, width=width, highlight=False, soft_wrap=False)
 
 
 def line(text: str) -> None:
-    print(text, flush=True)
+    """One or more lines for people; whatever they quote, the terminal obeys none of it."""
+    print(_harmless(text), flush=True)
+
+
+def _harmless(text: str) -> str:
+    return "\n".join(map(plain, text.split("\n")))
 
 
 def told(error: FoundryError) -> str:
     """An error as it is printed: it may quote a name or a text, which a terminal must not obey."""
-    return "error: " + "\n".join(map(plain, str(error).split("\n")))
+    return f"error: {_harmless(str(error))}"
 
 
 def json_or(as_json: bool, data: Any, table: Callable[[Any], None]) -> None:

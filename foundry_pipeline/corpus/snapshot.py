@@ -17,11 +17,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import TypeAdapter
 
 from foundry_pipeline.errors import DamagedArtifact, MissingArtifact
 from foundry_pipeline.lineage.hashing import digest, file_hash
@@ -35,6 +38,9 @@ def snapshot_folder(store: Path, character: str) -> Path:
 
 class NotFetched(MissingArtifact):
     """A source of which nothing, or something other than is declared now, has been fetched."""
+
+
+_SHA256 = re.compile(r"(?:[0-9a-f]{64})?")
 
 
 @dataclass(frozen=True)
@@ -137,13 +143,17 @@ class Snapshot:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise self._damaged(f"a record cannot be read ({error})", path) from error
 
     def _typed(self, kind: Any, value: Any, what: str) -> Any:
         try:
-            return kind(**value)
-        except TypeError as error:
+            kind(**value)  # a field that is not known
+            read = TypeAdapter(kind).validate_python(value)
+            if not _SHA256.fullmatch(getattr(read, "sha256", "")):
+                raise ValueError("a hash that is none")  # it names a file
+            return read
+        except (TypeError, ValueError) as error:
             raise self._damaged(f"the record of `{what}` is not one ({error})", self.folder) from error
 
     def _damaged(self, what: str, path: Path) -> DamagedArtifact:

@@ -68,3 +68,36 @@ def weekly_sources(selection: dg.AssetSelection) -> dg.ScheduleDefinition:
         execution_timezone="UTC",
         default_status=dg.DefaultScheduleStatus.STOPPED,
     )
+
+
+def weekly_audit() -> dg.ScheduleDefinition:
+    """Ask on Monday mornings whether an advisory is known of an installed package; the run fails where one is, and where
+    nobody could be asked: silence is no pass."""
+
+    @dg.op(name="known_vulnerabilities")
+    def known_vulnerabilities() -> None:
+        from foundry_pipeline.cli.audit import ask
+
+        found = ask()
+        if found.code:
+            raise dg.Failure(
+                found.told(),
+                metadata={
+                    "advisories": dg.MetadataValue.json(found.known),
+                    "not asked of": dg.MetadataValue.json(found.unasked),
+                },
+                allow_retries=False,
+            )
+        dg.get_dagster_logger().info(found.told())
+
+    @dg.job(name="audit_packages", description="Known vulnerabilities of the installed packages: `foundry audit`.")
+    def audit_packages() -> None:
+        known_vulnerabilities()
+
+    return dg.ScheduleDefinition(
+        name="weekly_audit",
+        job=audit_packages,
+        cron_schedule="30 5 * * 1",
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+    )

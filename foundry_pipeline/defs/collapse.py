@@ -5,7 +5,6 @@ The step fails as well, so that nothing downstream is built; the check stays in 
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import dagster as dg
@@ -15,8 +14,8 @@ from foundry_pipeline.chain.engine import Chain, Materialized
 from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.defs.partitions import Placed, check_spec
-from foundry_pipeline.plain import plain
 from foundry_pipeline.reports.inline import line_plot
+from foundry_pipeline.reports.markdown import cell
 
 HELD = "guards_held"
 
@@ -107,9 +106,4 @@ def sampled(samples: list[dict[str, str]]) -> str:
     if not samples:
         return "none were taken"
     lines = ["| asked | answered |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {_cell(s['prompt'])} | {_cell(s['answer'])} |" for s in samples)])
-
-
-def _cell(text: str) -> str:
-    """Text as one cell of a Markdown table: nothing in it is a link, a picture, markup or a mark that steers a terminal."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~-])", r"\\\1", plain(text, 240)).replace("&", "&amp;").replace("<", "&lt;")
+    return "\n".join([*lines, *(f"| {cell(s['prompt'], 240)} | {cell(s['answer'], 240)} |" for s in samples)])

@@ -7,7 +7,7 @@ import dagster as dg
 from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.defs.assets import chain_assets
-from foundry_pipeline.defs.automation import sensor, weekly_sources
+from foundry_pipeline.defs.automation import sensor, weekly_audit, weekly_sources
 from foundry_pipeline.defs.checks import chain_checks
 from foundry_pipeline.defs.partitions import seed_jobs
 from foundry_pipeline.defs.sources import drop_folder_sensor
@@ -20,7 +20,7 @@ def gathered(d: Declarations, chain: Chain) -> dg.Definitions:
         assets=chain_assets(d, chain, load_descriptions(d.root)),
         asset_checks=chain_checks(d, chain),
         jobs=seed_jobs(d, chain),
-        schedules=[weekly_sources(dg.AssetSelection.groups("sources"))],
+        schedules=[weekly_sources(dg.AssetSelection.groups("sources")), weekly_audit()],
         sensors=[s for s in (sensor(), drop_folder_sensor(d, chain)) if s is not None],
         resources={"pipes": dg.PipesSubprocessClient()},
         # One process: sixty small assets take seconds here and minutes in a process each.

@@ -17,6 +17,7 @@ from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.docs.descriptions import Descriptions
 from foundry_pipeline.pairs.voice_targeted import as_table
 from foundry_pipeline.reports.inline import line_plot
+from foundry_pipeline.reports.markdown import cell
 from foundry_pipeline.reports.serving import DELTA_HEAD, as_markdown, delta_rows
 
 SHARES = (
@@ -124,21 +125,16 @@ def declared_columns(kind: str, described: Descriptions) -> dict[str, Any]:
 
 def _shares(frame: pl.DataFrame, column: str) -> str:
     counts = frame.group_by(column).len().sort(["len", column], descending=[True, False])
-    lines = [f"| {column} | rows | share |", "|---|---:|---:|"]
-    lines += [f"| {_cell(k)} | {n} | {n / frame.height:.0%} |" for k, n in counts.iter_rows()]
+    lines = [f"| {cell(column)} | rows | share |", "|---|---:|---:|"]
+    lines += [f"| {cell(k)} | {n} | {n / frame.height:.0%} |" for k, n in counts.iter_rows()]
     return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    text = " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
-    return text if len(text) <= 160 else text[:159] + "…"
 
 
 def _preview(frame: pl.DataFrame) -> str:
     columns = [c for c in frame.columns if not c.endswith(("_hash", "sha256"))][:9]
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines = ["| " + " | ".join(map(cell, columns)) + " |", "|" + "---|" * len(columns)]
     for row in frame.select(columns).head(PREVIEW_ROWS).iter_rows():
-        lines.append("| " + " | ".join(_cell(v) for v in row) + " |")
+        lines.append("| " + " | ".join(cell(v) for v in row) + " |")
     return "\n".join(lines)
 
 
@@ -148,14 +144,14 @@ def score_table(summary: dict[str, Any]) -> str:
     modes = summary["modes"]
     categories = sorted({c for m in modes.values() for c in m["categories"]})
     short = {c: "".join(w[0] for w in c.split("_")).upper() for c in categories}
-    head = ["mode", f"overall ({judge})", "95 % interval", *short.values(), "critical", "nats/token"]
+    head = ["mode", f"overall ({cell(judge)})", "95 % interval", *map(cell, short.values()), "critical", "nats/token"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for mode, m in modes.items():
         overall = m["overall"]
         cells = [_figure(m["categories"].get(c, {}).get("mean"), 2) for c in categories]
         interval = f"{_figure(overall['low'], 2)} – {_figure(overall['high'], 2)}"
         lines.append(
-            f"| {mode} | {_figure(overall['mean'], 2)} | {interval} | {' | '.join(cells)} | {m['critical_failures']} "
+            f"| {cell(mode)} | {_figure(overall['mean'], 2)} | {interval} | {' | '.join(cells)} | {m['critical_failures']} "
             f"| {_figure(m['nats_per_token'], 3)} |"
         )
     return "\n".join(lines)

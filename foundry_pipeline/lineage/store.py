@@ -86,7 +86,7 @@ class Store:
             return None
         try:
             return Record(**json.loads(path.read_text(encoding="utf-8")))
-        except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise DamagedArtifact(
                 f"the index line cannot be read ({error})",
                 where=str(path),
@@ -110,7 +110,7 @@ class Store:
         try:
             manifest = self.read_manifest(content_hash)
             declared = dict(manifest["files"])
-        except (OSError, json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DamagedArtifact(
                 f"{label}artifact has no readable manifest ({error})", where=str(folder), mend=mend
             ) from error

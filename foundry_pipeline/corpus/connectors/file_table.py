@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import yaml
 
+from foundry_pipeline.declarations.yaml_file import read_text
 from foundry_pipeline.errors import DeclarationError
 
 TABLES = ("documents.csv", "documents.yaml", "documents.yml")
@@ -72,7 +73,7 @@ def _csv(text: str, path: Path) -> list[tuple[str, dict[str, str]]]:
 
 
 def _yaml(text: str, path: Path) -> list[tuple[str, dict[str, str]]]:
-    loaded = yaml.safe_load(text)
+    loaded = read_text(text)
     if not isinstance(loaded, dict) or not all(isinstance(v, dict) for v in loaded.values()):
         _bad("the table is no mapping of files to facts", path, "write `<file>: {title: …, date: …}`")
     return [(str(name), {str(k): _plain(v, path) for k, v in facts.items()}) for name, facts in loaded.items()]

@@ -73,7 +73,15 @@ class Archive:
                     if size > info.file_size or size > self._left:
                         _refuse(f"the entry {name!r} unpacks to more than it says", self.where, _LEAVE)
                     pieces.append(piece)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            ValueError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
             _refuse(f"the entry {name!r} cannot be unpacked ({error})", self.where, "get the file again")
         self._left -= size
         return b"".join(pieces)

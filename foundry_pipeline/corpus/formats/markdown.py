@@ -18,6 +18,7 @@ import yaml
 
 from foundry_pipeline.corpus.formats.decoding import decode
 from foundry_pipeline.corpus.formats.document import FormatDocument, counted, iso_date, paragraphs
+from foundry_pipeline.declarations.yaml_file import read_text
 from foundry_pipeline.errors import FoundryError
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def front_matter(text: str, *, where: str) -> tuple[dict[str, Any], str]:
         return {}, text
     mend = "write it as `title: …`, `date: YYYY-MM-DD`, one a line, between two `---` lines"
     try:
-        facts = yaml.safe_load(match.group(1))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        facts = read_text(match.group(1))
+    except (yaml.YAMLError, RecursionError) as error:
         raise FoundryError(
             f"the front matter is no YAML ({str(error).splitlines()[0]})", where=where, mend=mend
         ) from error

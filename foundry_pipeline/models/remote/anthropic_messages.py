@@ -93,7 +93,12 @@ class ClaudeClient:
         self.sdk, self._model = anthropic, model
         self.timeout = float((model.remote or {}).get("timeout_seconds", 300.0))
         self.client = anthropic.Anthropic(
-            api_key=service.key, base_url=service.base_urls[0], max_retries=0, timeout=self.timeout
+            api_key=service.key,
+            base_url=service.base_urls[0],
+            max_retries=0,
+            timeout=self.timeout,
+            # A server that sends elsewhere would have prompts, and perhaps the key, follow it there.
+            http_client=anthropic.DefaultHttpxClient(follow_redirects=False),
         )
 
     def ask(self, body: dict[str, Any]) -> Answer:

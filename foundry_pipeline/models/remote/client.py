@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.keys import without_keys
 from foundry_pipeline.lineage.hashing import digest
 from foundry_pipeline.models.money.prices import Usage
-from foundry_pipeline.models.remote.service import redact, service_name
+from foundry_pipeline.models.remote.service import service_name
 from foundry_pipeline.models.requests import ChatRequest, FinishReason, ModelRef, Reply
 
 
@@ -27,7 +28,7 @@ class Answer:
             request_id=request_id,
             request_hash=request_hash,
             # Half a surrogate pair, which JSON can carry, could be written neither to the cache nor to a table.
-            text=redact(self.text).encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
+            text=without_keys(self.text).encode("utf-16", "surrogatepass").decode("utf-16", "replace"),
             finish_reason=self.finish_reason,
             prompt_tokens=usage.prompt,
             completion_tokens=usage.output,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.models.remote.service import KEYS, redact
+from foundry_pipeline.keys import redact
+from foundry_pipeline.models.remote.service import KEYS
 from foundry_pipeline.models.requests import Backend
 
 Deserves = Literal["retry", "request", "run"]

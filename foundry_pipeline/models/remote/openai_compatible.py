@@ -105,7 +105,14 @@ class OpenAIClient:
         self._sdk, self._model = openai, model
         self._timeout = float((model.remote or {}).get("timeout_seconds", 300.0))
         self._clients = {
-            url: openai.OpenAI(api_key=service.key, base_url=url, max_retries=0, timeout=self._timeout)
+            url: openai.OpenAI(
+                api_key=service.key,
+                base_url=url,
+                max_retries=0,
+                timeout=self._timeout,
+                # A server that sends elsewhere would have prompts, and perhaps the key, follow it there.
+                http_client=openai.DefaultHttpxClient(follow_redirects=False),
+            )
             for url in service.base_urls
         }
         self._servers = Servers(service.base_urls, log=log)

@@ -1,29 +1,24 @@
 """Where a remote model is, with which key it is asked, and what is kept out of everything that is written.
 
     service_of(model)            # Service(provider="anthropic", base_url="https://api.anthropic.com", key=…, name="")
-    redact("401: bad key sk-…")  # → "401: bad key [key removed]"
 
-Keys are read from the environment when a client is made and nowhere else; they are part of no spec, no hash and no
-message. Whatever text comes from a server passes `redact` before it is shown or stored.
+Keys are read when a client is made, from the environment or from the file that it names (`foundry_pipeline.keys`), and
+nowhere else; they are part of no spec, no hash and no message.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.keys import KeyRefused, secret
 from foundry_pipeline.models.requests import Backend, ModelRef
 
 KEYS: dict[Backend, str] = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 ADDRESSES: dict[Backend, str] = {"anthropic": "ANTHROPIC_BASE_URL", "openai": "OPENAI_BASE_URL"}
 DEFAULTS: dict[Backend, str] = {"anthropic": "https://api.anthropic.com", "openai": "https://api.openai.com/v1"}
-_SECRETS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY")
-# The shape of the providers' own keys, for one that is not in this environment.
-_KEY = re.compile(r"\bsk-[A-Za-z0-9_\-]{16,}")
-_REMOVED = "[key removed]"
 
 
 @dataclass(frozen=True)
@@ -99,12 +94,15 @@ def service_of(model: ModelRef) -> Service:
     """The server with its key. Raises FoundryError where the provider's own server would be asked without a key."""
     urls, variable = addresses(model), KEYS[model.backend]
     url = urls[0]
-    key = os.environ.get(variable, "").strip()
+    try:
+        key = secret(variable)
+    except KeyRefused as refused:
+        raise FoundryError(refused.what, where=refused.where, mend=refused.mend) from None
     if not key and (model.backend == "anthropic" or url == DEFAULTS[model.backend]):
         raise FoundryError(
-            f"no key for {model.title}: the environment has no {variable}",
+            f"no key for {model.title}: the environment has no {variable} and no {variable}_FILE",
             where=url,
-            mend=f"export {variable}=…   # it is read from there only, and written nowhere",
+            mend=f"export {variable}=…   # or {variable}_FILE=<a file that only you may read>; it is written nowhere",
         )
     if not all(33 <= ord(c) <= 126 for c in key):
         # Sent as it is, it would come back inside the error of a header that cannot be written.
@@ -114,15 +112,6 @@ def service_of(model: ModelRef) -> Service:
             mend=f"export {variable}=…   # the key alone, on one line",
         )
     return Service(model.backend, urls, service_name(model), key or "not-needed")
-
-
-def redact(text: str) -> str:
-    """A text without any key that this process knows of, or that looks like one of the providers'."""
-    for name in _SECRETS:
-        secret = os.environ.get(name, "").strip()
-        if len(secret) >= 8:
-            text = text.replace(secret, _REMOVED)
-    return _KEY.sub(_REMOVED, text)
 
 
 def quiet_clients() -> None:

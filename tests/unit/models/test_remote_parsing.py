@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.keys import redact
 from foundry_pipeline.models.remote import remote_ref
 from foundry_pipeline.models.remote.anthropic_messages import message_body, read_message
 from foundry_pipeline.models.remote.client import Answer, request_identity, request_key
@@ -20,7 +21,7 @@ from foundry_pipeline.models.remote.exchange import json_object
 from foundry_pipeline.models.remote.failures import AttemptFailed, Failure, of_status, shown
 from foundry_pipeline.models.remote.openai_compatible import read_completion
 from foundry_pipeline.models.remote.retry import LONGEST_SECONDS, pause, retry_after
-from foundry_pipeline.models.remote.service import address, redact, service_of
+from foundry_pipeline.models.remote.service import address, service_of
 from foundry_pipeline.models.requests import ChatRequest
 from tests.servers.asking import claude
 
@@ -174,7 +175,7 @@ def test_an_address_is_checked_before_a_key_is_sent_there(monkeypatch: pytest.Mo
         assert "pass@" not in str(caught.value)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://localhost:1/")
     service = service_of(claude())
-    assert service.base_url == "http://localhost:1"
+    assert service.base_urls == ("http://localhost:1",)
     assert "k" * 12 not in repr(service)
 
 
