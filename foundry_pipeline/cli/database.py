@@ -19,19 +19,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a ta
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Where everything stands, and how much of it there is. Exit code 1 where the database cannot be used."""
+    from foundry_pipeline.lineage.database import is_there
     from foundry_pipeline.lineage.ledger import read_scores
     from foundry_pipeline.lineage.ledger_database import shown
     from foundry_pipeline.models.cache import ResponseCache
     from foundry_pipeline.models.money.ledger import MoneyLedger
 
     settings = load_settings()
-    cache, money = ResponseCache(settings.responses_path), MoneyLedger(settings.money_path)
-    history = cache.where if settings.database else str(settings.root / ".dagster")
+    # Looking makes no file.
+    answers = len(ResponseCache(settings.responses_path)) if is_there(settings.responses_path) else 0
+    money = len(MoneyLedger(settings.money_path).rows()) if is_there(settings.money_path) else 0
+    database = shown(settings.database) if settings.database else ""
     found = [
         {"what": "scores", "rows": len(read_scores(settings.ledger_url)), "where": shown(settings.ledger_url)},
-        {"what": "answers", "rows": len(cache), "where": cache.where},
-        {"what": "money", "rows": len(money.rows()), "where": money.where},
-        {"what": "Dagster's runs", "rows": None, "where": history},
+        {"what": "answers", "rows": answers, "where": database or str(settings.responses_path)},
+        {"what": "money", "rows": money, "where": database or str(settings.money_path)},
+        {"what": "Dagster's runs", "rows": None, "where": database or str(settings.root / ".dagster")},
         {"what": "embeddings, artifacts", "rows": None, "where": str(settings.store)},
     ]
     show.json_or(as_json, found, _status_view)
