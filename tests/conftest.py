@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from foundry_pipeline.models.base import make_dense
 from foundry_pipeline.settings import DATABASE
-from tests.once import made_once
+from tests.once import SMOLLM, made_once
 from tests.project import Project, make_project
 from tests.servers.postgres import Postgres, postgres_server
 
@@ -21,6 +22,37 @@ ROOT = Path(__file__).resolve().parents[1]
 # Tests start some hundred processes: compiled once, not in each of them.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Two processes of tests share two cores: a thread that waits sleeps, as `launch.limit_threads` has it in every script.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# The files that take minutes, so that none of them is begun last, beside a second process that has nothing left to do.
+# One process builds the chain in the first, the other has work for as long that does not wait for it.
+LONGEST = (
+    "pipeline/test_chain.py",
+    "unit/training/test_training_resume.py",
+    "faults/test_kill.py",
+    "unit/export/test_export_gguf.py",
+    "cli/test_gate_and_bad_input.py",
+    "unit/models/test_models_hf.py",
+    "cli/test_money_commands.py",
+    "unit/models/test_models_base.py",
+    "cli/test_diff.py",
+    "unit/evaluation/test_heldout_text.py",
+    "unit/corpus/test_corpus_retrieval.py",
+    "pipeline/test_claude_teacher.py",
+    "unit/training/test_guarded_training.py",
+    "unit/models/test_models_generate_many.py",
+    "unit/models/test_remote_budget.py",
+    "unit/export/test_parity_gate.py",
+    "unit/export/test_parity.py",
+    "unit/models/test_models_generate.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, in the order above; the others as they were found."""
+    place = {ROOT / "tests" / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,6 +101,17 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         return tmp_path / "deep" / "tables.db"
     monkeypatch.setenv(DATABASE, request.getfixturevalue("postgres").database())
     return tmp_path / "deep" / DATABASE
+
+
+@pytest.fixture(scope="session")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged 135M model as dense weights, alone in its folder. Nobody may change what lies in it."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        make_dense(SMOLLM, folder / "model")
+
+    return made_once(tmp_path_factory, "dense", make) / "model"
 
 
 @pytest.fixture(scope="session")

