@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,11 +74,17 @@ def make_project(folder: Path, *, keeper: bool = True) -> Project:
 
 def share_base_model(source: Project, target: Project) -> None:
     """Let a second project start from the first one's base model, which takes a quarter of a minute to make."""
+    share(source, target, ("base_model_smollm2_135m",))
+
+
+def share(source: Project, target: Project, names: Collection[str]) -> None:
+    """Put these assets of one project into another's store, as hard links. They are found there only by what they were
+    made from: whatever the second project makes otherwise leaves them unused."""
     import json
 
     for path in (source.store / "index").glob("*.json"):
         record = json.loads(path.read_text())
-        if record["kind"] == "base_model":
+        if record["name"] in names:
             (target.store / "index").mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target.store / "index" / path.name)
             place = target.store / "artifacts" / record["content_hash"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from foundry_pipeline.lineage.store import Store
-from tests.project import Project, children_running, contents, kill, make_project, share_base_model, wait_for
+from tests.project import Project, children_running, contents, kill, make_project, share, share_base_model, wait_for
 
 pytestmark = pytest.mark.chain
 TRAINER, GENERATOR = "foundry_pipeline.training.train", "foundry_pipeline.models.generate"
@@ -49,6 +49,8 @@ def disturbed(built: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 
 def test_the_same_command_resumes_and_ends_with_the_same_hashes(built: Project, disturbed: Project) -> None:
+    """What was made of an undisturbed adapter is found again if this one is the same, and made anew if it is not."""
+    share(built, disturbed, ("keeper_first_merged", "keeper_first_gguf", "keeper_first_parity"))
     done = disturbed.run(*COMMAND)
     assert done.returncode == 0, done.stdout[-5000:]
     wanted = {k: v for k, v in contents(built).items() if not k.endswith(("_eval", "_serving_matrix"))}
@@ -63,8 +65,7 @@ def test_nothing_half_written_is_left(disturbed: Project) -> None:
 def test_a_second_writer_is_refused(built: Project, tmp_path: Path) -> None:
     """This test is the first writer: it holds the lock under which the stage would be built."""
     project = make_project(tmp_path / "project")
-    share_base_model(built, project)
-    assert project.materialize("*keeper_teacher_responses").returncode == 0
+    share(built, project, ("keeper_sources", "keeper_passages", "keeper_teacher_responses", "base_model_smollm2_135m"))
     records = [json.loads(p.read_text()) for p in (built.store / "index").glob("*.json")]
     wanted = next(r["input_hash"] for r in records if r["name"] == "keeper_student_responses")
     with Store(project.store).lock(wanted, name="keeper_student_responses"):
