@@ -23,6 +23,7 @@ from foundry_pipeline.reports.checks_page import write_checks_page
 from foundry_pipeline.settings import Settings
 from tests.prepared import HOSTILE, SFT, V1, V2, prepare
 from tests.project import Project
+from tests.scored import InProcess
 
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -58,7 +59,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
         score("keeper_first", now, 9.0, judge="claude"),
     ]
     append_scores(f"sqlite:///{made.store / 'ledger.db'}", rows)
-    return made
+    return InProcess(made.root)
 
 
 def score(run: str, dataset_hash: str, overall: float, judge: str = "rubric-local") -> dict:
@@ -81,7 +82,7 @@ def hashes(project: Project, dataset: str) -> list[str]:
 
 
 def test_two_names(project: Project) -> None:
-    done = project.run("foundry", "diff", V1, V2)
+    done = Project(project.root).run("foundry", "diff", V1, V2)
     assert done.returncode == 0, done.stdout
     assert "8 rows the same · 4 added · 0 removed · 0 changed" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
@@ -178,7 +179,7 @@ def test_checks_print_the_verdict_write_the_page_and_fail_with_the_data(project:
 def test_a_damaged_dataset_is_named_wherever_it_is_read(project: Project, tmp_path: Path) -> None:
     root = tmp_path / "project"
     shutil.copytree(project.root, root)
-    copy = Project(root)
+    copy = InProcess(root)
     (content,) = hashes(copy, SFT)
     path = copy.store / "artifacts" / content / "payload/pairs.parquet"
     path.write_bytes(path.read_bytes()[:100])

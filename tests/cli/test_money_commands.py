@@ -18,6 +18,7 @@ from foundry_pipeline.models.remote.client import request_key
 from foundry_pipeline.models.requests import Reply
 from foundry_pipeline.settings import Settings
 from tests.project import Project, make_project
+from tests.scored import InProcess
 
 TEACHER = """teacher:
   kind: claude
@@ -39,8 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     tiny = (made.root / "assets/profiles/tiny.yaml").read_text()
     paid = tiny[: tiny.index("teacher:\n")] + TEACHER + tiny[tiny.index("filters:") :]
     (made.root / "assets/profiles/paid.yaml").write_text(paid.replace("profile: tiny", "profile: paid"))
-    made.profile = "paid"
-    return made
+    return InProcess(made.root, "paid")
 
 
 def answer(project: Project, *command: str) -> Any:
@@ -67,7 +67,7 @@ def test_an_estimate_before_anything_is_built_comes_from_the_declarations(projec
 
 
 def test_a_local_teacher_costs_nothing(project: Project) -> None:
-    local = Project(project.root)
+    local = Project(project.root)  # processes of their own, as a user starts them
     found = answer(local, "estimate", "keeper_dataset_v1")
     assert found["requests"] == 0
     assert {Decimal(value) for value in found["usd"].values()} == {Decimal(0)}

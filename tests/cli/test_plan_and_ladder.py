@@ -7,15 +7,16 @@ import json
 import pytest
 
 from tests.project import Project, make_project
+from tests.scored import InProcess
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return make_project(tmp_path_factory.mktemp("unbuilt") / "project")
+    return InProcess(make_project(tmp_path_factory.mktemp("unbuilt") / "project").root)
 
 
 def test_plan_tells_rows_steps_and_size_and_builds_nothing(project: Project) -> None:
-    done = project.run("foundry", "plan", "keeper_first", "--json")
+    done = Project(project.root).run("foundry", "plan", "keeper_first", "--json")
     assert done.returncode == 0, done.stdout
     (row,) = json.loads(done.stdout)["runs"]
     assert row["rows_source"] == "declared"
