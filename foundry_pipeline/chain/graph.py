@@ -12,6 +12,7 @@ from typing import Any
 from foundry_pipeline.chain.data_stages import data_stages
 from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.chain.evaluation_stages import eval_stage
+from foundry_pipeline.chain.judges_stage import judges_stage
 from foundry_pipeline.chain.model_stages import adapter_stages, base_stage
 from foundry_pipeline.chain.parity_stages import parity_stage
 from foundry_pipeline.chain.serving_stages import matrix_stage
@@ -27,6 +28,7 @@ from foundry_pipeline.settings import Settings
 
 def build_chain(d: Declarations, settings: Settings) -> Chain:
     """Derive the graph; raises DeclarationError when two declarations give the same asset name."""
+    store = open_store(settings)
     stages = [base_stage(d, model) for model in sorted(set(d.profile.bases.values()))]
     for character in d.characters:
         stages += data_stages(d, character, settings.store)
@@ -34,12 +36,13 @@ def build_chain(d: Declarations, settings: Settings) -> Chain:
         repeat = d.variants[run.run].judge_repeat if run.run in d.variants else 0
         judged = eval_stage(d, run, attempt=repeat)
         stages += [*adapter_stages(d, run), parity_stage(d, run), judged, matrix_stage(d, run)]
+        stages.append(judges_stage(d, run, store))
     stages = [_placed(d, stage) for stage in stages]
     named = {s.name: s for s in stages}
     if len(named) != len(stages):
         twice = sorted({s.name for s in stages if sum(o.name == s.name for o in stages) > 1})
         raise DeclarationError(f"two declarations give the same asset: {', '.join(twice)}", mend="rename one of them")
-    return Chain(named, open_store(settings), settings)
+    return Chain(named, store, settings)
 
 
 def _placed(d: Declarations, stage: Stage) -> Stage:

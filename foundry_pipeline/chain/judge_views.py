@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -23,8 +24,54 @@ from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.evaluation.judge_checks import agreement, mark_audit
 from foundry_pipeline.evaluation.scoring import COMPONENTS
+from foundry_pipeline.lineage.artifact import Record
+from foundry_pipeline.lineage.named import records_named
+from foundry_pipeline.lineage.store import Store
 
 Answer = tuple[str, str, str]
+Marks = dict[Answer, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Judging:
+    """One evaluation: who judged, in which version, and its table of scores."""
+
+    judge: str
+    version: str
+    record: Record
+    scores: pl.DataFrame
+
+    @property
+    def marks(self) -> Marks:
+        columns = ("overall", *COMPONENTS)
+        return {
+            (row["mode"], row["prompt_id"], row["answer"]): {column: row[column] for column in columns}
+            for row in self.scores.iter_rows(named=True)
+        }
+
+
+def evaluations(store: Store, run: str) -> list[Record]:
+    """Every evaluation of a run that the store has an index line of, oldest first."""
+    return [record for record in records_named(store, f"{run}_eval") if record.kind == "eval"]
+
+
+def judgings(store: Store, run: str) -> list[Judging]:
+    """Those evaluations, opened and verified. Raises DamagedArtifact where one was changed; what is gone is left out."""
+    out = []
+    for record in evaluations(store, run):
+        if not store.has(record.content_hash):
+            continue
+        artifact = store.open(record.content_hash, name=record.name)
+        judge = json.loads(artifact.file("summary.json").read_text(encoding="utf-8"))["judge"]
+        scores = pl.read_parquet(artifact.file("scores.parquet"))
+        out.append(Judging(judge["name"], judge.get("version", ""), record, scores))
+    return out
+
+
+def latest_by_judge(found: Sequence[Judging]) -> dict[str, Judging]:
+    """Judge → its latest evaluation, of whatever version; judges by name."""
+    latest = {judging.judge: judging for judging in found}
+    return dict(sorted(latest.items()))
 
 
 def agreement_of(chain: Chain, run: str) -> dict[str, Any]:
@@ -33,28 +80,29 @@ def agreement_of(chain: Chain, run: str) -> dict[str, Any]:
     Of one judge's several versions or attempts the latest evaluation counts. Raises FoundryError where fewer than two
     judges have judged the same answers.
     """
-    name = f"{run}_eval"
-    latest: dict[str, dict[Answer, dict[str, float | None]]] = {}
-    built = [record for record in chain.store.records() if record.name == name]
-    for record in sorted(built, key=lambda r: (str(r.facts.get("built_at", "")), r.input_hash)):
-        payload = chain.store.open(record.content_hash, name=name).payload
-        judge = json.loads((payload / "summary.json").read_text(encoding="utf-8"))["judge"]["name"]
-        latest[judge] = _marks(pl.read_parquet(payload / "scores.parquet"))
-    judges = sorted(latest)
-    shared = sorted(set.intersection(*map(set, latest.values()))) if judges else []
-    if len(judges) < 2 or not shared:
-        known = ", ".join(judges) or "nobody"
+    latest = latest_by_judge(judgings(chain.store, run))
+    told = agreed([judging.marks for judging in latest.values()])
+    if len(latest) < 2 or not told:
+        known = ", ".join(latest) or "nobody"
         raise FoundryError(
             f"two judges have to have judged the same answers of {run}; so far {known} has"
-            + ("" if len(judges) < 2 else ", of different answers"),
+            + ("" if len(latest) < 2 else ", of different answers"),
             where=chain.store.place,
             mend=f"name another `judge` in the profile, then: foundry eval {run}",
         )
+    return {"run": run, "judges": list(latest), **told}
+
+
+def agreed(marks: Sequence[Marks]) -> dict[str, Any]:
+    """{"answers", "overall", each component}: agreement on the answers that all of these judged; empty where there is none."""
+    shared = sorted(set.intersection(*map(set, marks))) if marks else []
+    if not shared:
+        return {}
     told = {
-        column: agreement([[latest[judge][answer][column] for answer in shared] for judge in judges])
+        column: agreement([[of[answer][column] for answer in shared] for of in marks])
         for column in ("overall", *COMPONENTS)
     }
-    return {"run": run, "judges": judges, "answers": len(shared), **told}
+    return {"answers": len(shared), **told}
 
 
 def audit_of(chain: Chain, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -88,11 +136,3 @@ def audit_of(chain: Chain, runs: Sequence[str]) -> dict[str, dict[str, Any]]:
         audit = mark_audit(scores)
         out[judge] = {"runs": named[judge], "answers": scores["raw_overall"].count(), **audit}
     return out
-
-
-def _marks(scores: pl.DataFrame) -> dict[Answer, dict[str, float | None]]:
-    columns = ("overall", *COMPONENTS)
-    return {
-        (row["mode"], row["prompt_id"], row["answer"]): {column: row[column] for column in columns}
-        for row in scores.iter_rows(named=True)
-    }

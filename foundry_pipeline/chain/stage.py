@@ -38,6 +38,7 @@ Kind = Literal[
     "responses",
     "eval",
     "serving_matrix",
+    "judges",
 ]
 
 

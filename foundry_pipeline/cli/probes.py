@@ -13,6 +13,7 @@ from foundry_pipeline.cli import show
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.plain import plain
 from foundry_pipeline.settings import load_settings
+from foundry_pipeline.statistics.verdict import BETTER, WORSE
 
 
 def probes(
@@ -126,13 +127,11 @@ def _rates(found: dict[str, Any]) -> None:
         table.add_row(*(Text(plain(cell)) for cell in cells))
     show.console().print(table)
     for g in found["differences"]:
-        if g["low"] is not None and (g["low"] > 0 or g["high"] < 0):
-            show.line(
-                plain(
-                    f"{g['probe_id']}: {g['mode']} against {g['against']} {g['difference']:+.0%} "
-                    f"[{g['low']:+.0%}, {g['high']:+.0%}]"
-                )
-            )
+        if g["verdict"] in (BETTER, WORSE):
+            gap = f"{g['difference']:+.0%} ({g['low']:+.0%} to {g['high']:+.0%}), {g['verdict']}"
+            show.line(plain(f"{g['probe_id']}: {g['mode']} against {g['against']} {gap}"))
+    if found["differences"] and all(g["verdict"] not in (BETTER, WORSE) for g in found["differences"]):
+        show.line("no mode is shown to break more or less often at any prompt than what it is set against")
 
 
 def _percent(value: float | None) -> str:

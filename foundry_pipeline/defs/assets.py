@@ -46,6 +46,7 @@ GROUPS: dict[Kind, str] = {
     "responses": "evaluation",
     "eval": "evaluation",
     "serving_matrix": "evaluation",
+    "judges": "evaluation",
 }
 KINDS: dict[Kind, set[str]] = {
     "sources": {"parquet", "text"},
@@ -64,6 +65,7 @@ KINDS: dict[Kind, set[str]] = {
     "responses": {"parquet", "huggingface", "llamacpp"},
     "eval": {"parquet", "judge"},
     "serving_matrix": {"parquet", "polars"},
+    "judges": {"parquet", "judge"},
 }
 Event = dg.MaterializeResult | dg.AssetCheckResult
 # On this machine there is one trainer at a time; everything else may run beside it. A cluster counts what is free itself.

@@ -16,13 +16,14 @@ from foundry_pipeline.chain.stage import Stage
 from foundry_pipeline.chain.verdicts import dataset_verdict
 from foundry_pipeline.datasets.expectations import Expectation, build_suite
 from foundry_pipeline.declarations import Declarations
+from foundry_pipeline.defs.judge_checks import judge_checks
 from foundry_pipeline.defs.parity_checks import parity_checks
 from foundry_pipeline.defs.partitions import Placed, check_spec, placed
 from foundry_pipeline.evaluation.controls import PAIRS
 
 
 def chain_checks(d: Declarations, chain: Chain) -> list[dg.AssetChecksDefinition]:
-    """Checks of every dataset, every set of GGUF files and every evaluation of the chain."""
+    """Checks of every dataset, every set of GGUF files, every evaluation and its judges."""
     out = []
     for asset in placed(chain):
         if asset.first.kind == "dataset":
@@ -31,6 +32,8 @@ def chain_checks(d: Declarations, chain: Chain) -> list[dg.AssetChecksDefinition
             out.append(parity_checks(d, chain, asset))
         elif asset.first.kind == "eval":
             out.append(_control_checks(chain, asset))
+        elif asset.first.kind == "judges":
+            out.append(judge_checks(chain, asset))
     return out
 
 

@@ -101,7 +101,7 @@ def describe(done: Materialized, described: Descriptions) -> dict[str, Any]:
     return out
 
 
-MAIN_FRAMES = {"documents", "passages", "responses", "pairs", "scores", "tensors", "matrix"}
+MAIN_FRAMES = {"documents", "passages", "responses", "pairs", "scores", "tensors", "matrix", "agreement"}
 
 
 def column_schema(kind: str, table: str, schema: Mapping[str, Any], described: Descriptions) -> dg.TableSchema:

@@ -148,7 +148,7 @@ def _declared(d: Declarations, stage: Stage, shared: Shared) -> dict[str, Any]:
 def declared_in(d: Declarations, stage: Stage, run: str | None) -> list[str]:
     """Files, relative to the project, that a user edits to change this asset, most particular first."""
     names = [stage.name if stage.kind == "dataset" else None, run, d.runs[run].evaluation if run else None]
-    if run is not None and stage.kind not in ("responses", "eval", "serving_matrix", "parity"):
+    if run is not None and stage.kind not in ("responses", "eval", "serving_matrix", "judges", "parity"):
         names = names[:2]
     paths = [d.files[n] for n in names if n is not None and n in d.files]
     if run is None and stage.character and not paths:

@@ -13,7 +13,7 @@ all probes together, takes into account that samples of one prompt resemble each
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -22,7 +22,9 @@ from foundry_pipeline.breaks import character_breaks
 from foundry_pipeline.declarations.probes import TOPICS, ProbeSet
 from foundry_pipeline.declarations.sources import Character
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.statistics.proportions import Proportion, clustered, difference
+from foundry_pipeline.statistics.proportions import Proportion, clustered, difference, fisher
+from foundry_pipeline.statistics.significance import holm
+from foundry_pipeline.statistics.verdict import ALPHA, BETTER, WORSE
 from foundry_pipeline.textstats import words
 
 ANSWERS: dict[str, Any] = {"mode": pl.String, "probe_id": pl.String, "sample": pl.Int64, "answer": pl.String}
@@ -76,9 +78,10 @@ def _row(
 
 
 def mode_differences(rates: Sequence[dict[str, Any]], mode: str, against: str) -> list[dict[str, Any]]:
-    """Rate of `mode` minus that of `against`, for every named prompt, with Newcombe's interval.
+    """Rate of `mode` minus that of `against`, for every named prompt, with Newcombe's interval and a verdict.
 
-    Raises FoundryError for a mode that there are no rates of.
+    "better" is fewer breaks. A claim takes Fisher's exact test, corrected for the number of prompts (Holm), and an
+    interval that leaves zero out. Raises FoundryError for a mode that there are no rates of.
     """
     by_mode = {m: {r["probe_id"]: r for r in rates if r["mode"] == m and r["probe_id"]} for m in (mode, against)}
     for name, of_mode in by_mode.items():
@@ -89,8 +92,23 @@ def mode_differences(rates: Sequence[dict[str, Any]], mode: str, against: str) -
     for probe_id, one in by_mode[mode].items():
         other = by_mode[against][probe_id]
         gap = difference((one["breaks"], one["n"]), (other["breaks"], other["n"]))
-        rows.append({"probe_id": probe_id, "topic": one["topic"], "mode": mode, "against": against, **gap})
-    return rows
+        p = fisher((one["breaks"], one["n"]), (other["breaks"], other["n"]))
+        asked = f"{one['n']}+{other['n']}"
+        rows.append(
+            {"probe_id": probe_id, "topic": one["topic"], "mode": mode, "against": against, "n": asked, **gap, "p": p}
+        )
+    corrected = holm({row["probe_id"]: row["p"] for row in rows})
+    return [row | {"p_corrected": corrected[row["probe_id"]], "verdict": _verdict(row, corrected)} for row in rows]
+
+
+def _verdict(row: dict[str, Any], corrected: Mapping[str, float | None]) -> str:
+    p, low, high = corrected[row["probe_id"]], row["low"], row["high"]
+    if p is not None and p <= ALPHA and low is not None and high is not None:
+        if high < 0:
+            return BETTER
+        if low > 0:
+            return WORSE
+    return f"no claim at n={row['n']}"
 
 
 def _refuse(probe_set: ProbeSet, answers: pl.DataFrame) -> None:

@@ -128,6 +128,19 @@ class Served:
 
 
 @dataclass(frozen=True)
+class Probed:
+    """Answers to the questions that tempt a character out of its part: rows of `probe_rates` and `mode_differences`.
+
+    `told` maps a named prompt to the rate reported of one like it, `questions` to its text.
+    """
+
+    rates: list[dict[str, Any]]
+    differences: list[dict[str, Any]]
+    questions: dict[str, str] = field(default_factory=dict)
+    told: dict[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything that the page of one run says.
 
@@ -155,7 +168,9 @@ class ReportData:
     lineage: list[Step] = field(default_factory=list)
     reported: Reported | None = None
     served: Served | None = None
+    probed: Probed | None = None
     same_as: tuple[str, ...] = ()
+    character_id: str = ""
 
     @property
     def modes(self) -> list[str]:

@@ -29,6 +29,7 @@ from foundry_pipeline.reports.data import (
     Step,
     Training,
 )
+from foundry_pipeline.reports.gather_probes import gather_probes
 
 
 def gather(chain: Chain, d: Declarations, run: str) -> ReportData:
@@ -54,6 +55,7 @@ def gather(chain: Chain, d: Declarations, run: str) -> ReportData:
         run=run,
         description=" ".join(declared.description.split()),
         character=files.character.name,
+        character_id=declared.character,
         profile=d.profile.profile,
         profile_description=" ".join(d.profile.description.split()),
         base=BaseModel(declared.base, model.title, model.license, model.parameters, isinstance(model, PypiModel)),
@@ -71,6 +73,7 @@ def gather(chain: Chain, d: Declarations, run: str) -> ReportData:
         lineage=_lineage(chain, declared, done.record),
         reported=_reported(d, declared),
         served=_served(d, chain, run),
+        probed=gather_probes(d, chain, declared),
         same_as=tuple(same_here(d, declared)),
     )
 

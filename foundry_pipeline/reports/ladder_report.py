@@ -16,7 +16,8 @@ from foundry_pipeline.evaluation.comparison import figures as as_figures
 from foundry_pipeline.reports import tables, wording
 from foundry_pipeline.reports.data import label, mode_title
 from foundry_pipeline.reports.ladder_data import LadderData, Rung, gather_ladder
-from foundry_pipeline.reports.ladder_figures import heat_maps, ladder_figures, series
+from foundry_pipeline.reports.ladder_figures import ladder_figures, series
+from foundry_pipeline.reports.ladder_heat import heat_maps
 from foundry_pipeline.reports.pages import render_page, write_page
 from foundry_pipeline.reports.svg import swatch
 from foundry_pipeline.reports.tables import Tile

@@ -19,6 +19,7 @@ from foundry_pipeline.reports.figures import figures
 from foundry_pipeline.reports.gather import gather
 from foundry_pipeline.reports.judge_notes import judge_notes
 from foundry_pipeline.reports.pages import render_page, write_page
+from foundry_pipeline.reports.part import diversity_rows, probes_section
 from foundry_pipeline.reports.serving import section
 from foundry_pipeline.reports.svg import swatch
 
@@ -64,6 +65,8 @@ def _context(data: ReportData) -> dict[str, Any]:
         "hyperparameters": tables.hyperparameters(data.training) if data.training else [],
         "training_facts": tables.training_facts(data.training) if data.training else [],
         "serving": section(data.served) if data.served else None,
+        "probes": probes_section(data) if data.probed else None,
+        "diversity": diversity_rows(data),
         "span": wording.span,
         "percent": wording.percent,
         "comparison": wording.comparison,

@@ -85,3 +85,13 @@ def difference(a: tuple[int, int], b: tuple[int, int], confidence: float = CONFI
     # The bounds of certain rates lie on -1 and 1, and rounding takes them past it.
     low, high = max(-1.0, float(low)), min(1.0, float(high))
     return {"difference": one.rate - other.rate, "low": low, "high": high}
+
+
+def fisher(a: tuple[int, int], b: tuple[int, int]) -> float | None:
+    """Two-sided p value of Fisher's exact test of two rates, each (count, n); None where either n is 0."""
+    if not a[1] or not b[1]:
+        return None
+    from scipy import stats
+
+    table = [[a[0], a[1] - a[0]], [b[0], b[1] - b[0]]]
+    return min(1.0, float(stats.fisher_exact(table).pvalue))

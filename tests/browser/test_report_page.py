@@ -55,7 +55,7 @@ def test_the_page_itself_never_scrolls_sideways(opened: Opened) -> None:
 
 def test_every_plot_is_drawn_and_its_text_is_large_enough(opened: Opened) -> None:
     plots = opened.page.locator("figure svg[role=img]")
-    assert plots.count() == 6
+    assert plots.count() == 7
     for plot in plots.all():
         box = plot.bounding_box()
         assert box is not None

@@ -219,7 +219,7 @@ def test_dagster_dev_targets_load(built: Project) -> None:
         assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_the_shipped_project_lists_seven_assets_for_each_of_the_ten_runs() -> None:
+def test_the_shipped_project_lists_eight_assets_for_each_of_the_ten_runs() -> None:
     shipped = Project(ROOT, profile="laptop", extra={"FOUNDRY_STORE": "/nonexistent/foundry"})
     listed = set(shipped.run("foundry", "status", "--json").stdout.split('"'))
     for run in (
@@ -234,5 +234,5 @@ def test_the_shipped_project_lists_seven_assets_for_each_of_the_ten_runs() -> No
         "sft_v2",
         "r2",
     ):
-        for part in ("adapter", "merged", "gguf", "parity", "responses", "eval", "serving_matrix"):
+        for part in ("adapter", "merged", "gguf", "parity", "responses", "eval", "serving_matrix", "judges"):
             assert f"madison_{run}_{part}" in listed

@@ -17,8 +17,10 @@ from foundry_pipeline.chain.engine import Chain, Materialized
 from foundry_pipeline.chain.evaluation_stages import eval_stage
 from foundry_pipeline.chain.graph import load_chain
 from foundry_pipeline.chain.judge_views import agreement_of, audit_of
+from foundry_pipeline.chain.judges_stage import judges_summary
 from foundry_pipeline.chain.scores import score_rows
 from foundry_pipeline.declarations import Declarations
+from foundry_pipeline.defs.judge_checks import outcomes
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.launch import run_script
 from foundry_pipeline.models.money.ledger import MoneyLedger
@@ -176,6 +178,9 @@ def test_the_judges_own_mark_is_audited_over_runs(world: World) -> None:
 def test_two_judges_of_the_same_answers_are_compared_and_one_alone_is_not(world: World) -> None:
     with pytest.raises(FoundryError, match="two judges"):
         agreement_of(world.chain, "keeper_first")
+    alone = judges_summary(build(world.chain, "keeper_first_judges"))
+    assert "only claude:claude-sonnet-5-5 has judged these answers" in alone["told"]
+    assert outcomes(alone)["judges_agree"][0] is False, "what was not measured has not passed"
     profile = world.root / "assets/profiles/tiny.yaml"
     claude = profile.read_text("utf-8")
     try:
@@ -189,3 +194,15 @@ def test_two_judges_of_the_same_answers_are_compared_and_one_alone_is_not(world:
     # Sixteen answers; the four that the first judge refused to judge are not compared.
     assert (found["answers"], found["overall"]["answers"]) == (16, 12)
     assert -1 <= found["overall"]["alpha"] <= 1
+    world.chain.forget("keeper_first_judges")
+    done = build(world.chain, "keeper_first_judges")
+    assert not done.reused, "another judge's evaluation makes the table anew"
+    told = judges_summary(done)
+    assert (told["judges"], told["told"]) == (found["judges"], "")
+    assert told["agreement"] == found["overall"]["alpha"]
+    table = pl.read_parquet(done.artifact.payload / "agreement.parquet")
+    assert table.filter(pl.col("of") == "judges")["score"].to_list()[0] == "overall"
+    audit = pl.read_parquet(done.artifact.payload / "audit.parquet")
+    assert set(audit["judge"]) == {"claude:claude-sonnet-5-5"}, "the rubric gives no mark of its own"
+    assert outcomes(told)["judges_agree"][2]["observed"] == told["agreement"]
+    assert build(world.chain, "keeper_first_judges").reused

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from foundry_pipeline.chain.graph import load_chain
+from foundry_pipeline.chain.judges_stage import AGREEMENT, AUDIT
 from foundry_pipeline.corpus.transcriptions import DIFFERENCE_SCHEMA
 from foundry_pipeline.defs.assets import GROUPS
 from foundry_pipeline.docs.descriptions import load_descriptions, run_of, undescribed
@@ -41,6 +42,8 @@ WRITTEN = {
     ("eval", "scores"): SCORES_SCHEMA,
     ("eval", "controls"): TABLE_SCHEMA,
     ("serving_matrix", "matrix"): MATRIX,
+    ("judges", "agreement"): AGREEMENT,
+    ("judges", "audit"): AUDIT,
 }
 
 

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from foundry_pipeline.evaluation.diversity import (
+    distinct_interval,
     distinct_n,
     diversity,
     mean_pass_at_k,
@@ -125,3 +126,17 @@ def test_figures_of_a_model_within_and_across_prompts():
     assert found["across"]["semantic_diversity"] is None
     assert diversity({"q": ["one answer"]})["within"] is None
     assert diversity({})["across"]["self_bleu"] is None
+
+
+def test_the_jackknife_covers_and_leaves_out_what_says_nothing():
+    texts = [f"the keeper lights the lamp at {i} and trims the wick at {i}" for i in range(12)]
+    found = distinct_interval(texts, 2)
+    assert found["mean"] == distinct_n(texts, 2)
+    assert found["low"] < found["mean"] < found["high"]
+    assert found["n"] == 12
+    by_hand = [distinct_n(texts[:i] + texts[i + 1 :], 2) for i in range(12)]
+    error = (11 / 12 * sum((x - sum(by_hand) / 12) ** 2 for x in by_hand)) ** 0.5
+    assert found["high"] - found["mean"] == pytest.approx(1.959964 * error)
+    assert distinct_interval([*texts, "", "one"], 2) == found
+    assert distinct_interval(texts[:2], 2)["low"] is None
+    assert distinct_interval([], 1) == {"mean": None, "low": None, "high": None, "n": 0}

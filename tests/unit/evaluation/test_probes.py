@@ -61,6 +61,17 @@ def test_rates_by_mode_topic_and_named_prompt(madison):
     assert gap["iden-1"]["difference"] == 1.0
     assert gap["iden-1"]["low"] > 0
     assert gap["cont-1"]["low"] < 0 < gap["cont-1"]["high"]
+    assert gap["iden-1"]["p"] == pytest.approx(2 / 70)  # Fisher: 4 of 4 against 0 of 4
+    assert gap["iden-1"]["verdict"] == "no claim at n=4+4", "of eight prompts asked at once one such is no claim"
+
+
+def test_more_breaks_are_worse_and_fewer_are_better(madison):
+    said = answers({"merged": {"iden-1": 20}, "adapter": {}}, samples=20)
+    rates = probe_rates(SET, said, madison)
+    worse, better = (mode_differences(rates, *pair) for pair in (("merged", "adapter"), ("adapter", "merged")))
+    assert {g["verdict"] for g in worse if g["probe_id"] == "iden-1"} == {"worse"}
+    assert {g["verdict"] for g in better if g["probe_id"] == "iden-1"} == {"better"}
+    assert {g["verdict"] for g in worse if g["probe_id"] != "iden-1"} == {"no claim at n=20+20"}
 
 
 def test_an_answer_without_words_is_neither_a_break_nor_its_absence(madison):

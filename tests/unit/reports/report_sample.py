@@ -11,10 +11,23 @@ from typing import Any
 import polars as pl
 
 from foundry_pipeline.declarations.common import CATEGORIES
+from foundry_pipeline.declarations.probes import ProbeSet
+from foundry_pipeline.declarations.sources import Character
 from foundry_pipeline.evaluation.comparison import with_verdicts
+from foundry_pipeline.evaluation.probes import ANSWERS, mode_differences, probe_rates
 from foundry_pipeline.evaluation.scoring import COMPONENTS, Bounds, ModeFacts, scores_frame, summarize, weighted_overall
 from foundry_pipeline.lineage.hashing import digest
-from foundry_pipeline.reports.data import BaseModel, DataSet, ReportData, Reported, Sieve, SourceUse, Step, Training
+from foundry_pipeline.reports.data import (
+    BaseModel,
+    DataSet,
+    Probed,
+    ReportData,
+    Reported,
+    Sieve,
+    SourceUse,
+    Step,
+    Training,
+)
 
 SCRIPT = "<script>document.title = 'owned'; fetch('http://example.com/')</script><img src=x onerror=\"document.title='owned'\">"
 SIZES = {"at": 5, "cc": 4, "gt": 8, "pd": 6, "pv": 5, "vr": 8}
@@ -230,6 +243,30 @@ def _reported() -> Reported:
     return Reported(("Training record of the Madison project, as of 2026-04-06",), rows, ("qwen3-r2",))
 
 
+def _probed(modes: tuple[str, ...]) -> Probed:
+    """Twenty answers to each of two prompts: one tempts him, one is harmless."""
+    questions = {"drives": f"What are the chief drives that move you? {SCRIPT}", "garden": "How does your garden?"}
+    answers = [
+        {"mode": mode, "probe_id": probe, "sample": i, "answer": broken if probe == "drives" and i < breaks else PERIOD}
+        for mode, breaks in zip(modes, (19, 2, 6, 14), strict=False)
+        for probe in questions
+        for i in range(20)
+        for broken in ("As an AI language model, I have no drives.",)
+    ]
+    probes = ProbeSet.model_validate(
+        {"guarded_topics": ["identity", "control"], "samples": 20,
+         "probes": [{"id": "drives", "topic": "identity", "text": questions["drives"]},
+                    {"id": "garden", "topic": "control", "text": questions["garden"]}]}
+    )  # fmt: skip
+    character = Character(
+        character="madison", name="James Madison", born="1751-03-16", died="1836-06-28", owners=("team:tests",),
+        period_markers=(), anachronisms=(),
+    )  # fmt: skip
+    rates = probe_rates(probes, pl.DataFrame(answers, ANSWERS), character)
+    gaps = [g for m in modes if m != "base" and "base" in modes for g in mode_differences(rates, m, "base")]
+    return Probed(rates, gaps, questions, {"drives": 0.97})
+
+
 def sample(modes: tuple[str, ...] = ("base", "adapter", "merged", "q4_k_m"), *, seed: int = 5) -> ReportData:
     """A whole synthetic run with every part of a report; one of its answers holds a script."""
     rows = _rows(modes, seed)
@@ -265,5 +302,7 @@ def sample(modes: tuple[str, ...] = ("base", "adapter", "merged", "q4_k_m"), *, 
         sources=_sources(),
         lineage=_lineage(),
         reported=_reported(),
+        probed=_probed(modes),
+        character_id="madison",
         same_as=("madison_qwen3_v3",),
     )  # fmt: skip

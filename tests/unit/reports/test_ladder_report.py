@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from foundry_pipeline.reports.ladder_data import LadderData
-from foundry_pipeline.reports.ladder_figures import heat_maps, ladder_figures
+from foundry_pipeline.reports.ladder_figures import ladder_figures
+from foundry_pipeline.reports.ladder_heat import heat_maps
 from foundry_pipeline.reports.ladder_report import findings, render_ladder
 from foundry_pipeline.reports.scatter import Point, scatter
 from tests.unit.reports.ladder_sample import SCRIPT, ladder_sample

@@ -99,7 +99,19 @@ def changed(data: ReportData, **of_summary: Any) -> ReportData:
 
 
 def test_parts_come_in_their_order(page: Page) -> None:
-    parts = ["measured", "scores", "plots", "controls", "judge", "data", "lineage", "reported", "answers", "facts"]
+    parts = [
+        "measured",
+        "scores",
+        "part",
+        "plots",
+        "controls",
+        "judge",
+        "data",
+        "lineage",
+        "reported",
+        "answers",
+        "facts",
+    ]
     assert page.sections == parts
     targets = [a["href"] for t, a in page.tags if t == "a" and (a.get("href") or "").startswith("#")]
     ids = {a.get("id") for _, a in page.tags}
@@ -218,7 +230,7 @@ def test_the_judge_is_named_at_every_plot_of_scores(page: Page) -> None:
 def test_every_plot_has_a_name_a_caption_and_its_numbers(html: str) -> None:
     plots = re.findall(r'<figure class="card" id="([^"]+)">(.*?)</figure>', html, flags=re.S)
     assert [name for name, _ in plots] == [
-        "fig-categories", "fig-paired", "fig-components", "fig-loss", "fig-heldout", "fig-difficulty",
+        "fig-probes", "fig-categories", "fig-paired", "fig-components", "fig-loss", "fig-heldout", "fig-difficulty",
     ]  # fmt: skip
     for name, body in plots:
         assert f'role="img" aria-labelledby="{name}-t"' in body
@@ -281,6 +293,7 @@ def test_what_does_not_exist_is_absent() -> None:
         sieve=None,
         sources=[],
         lineage=[],
+        probed=None,
         same_as=(),
     )
     summary = copy.deepcopy(data.summary)
@@ -288,7 +301,7 @@ def test_what_does_not_exist_is_absent() -> None:
     for mode in summary["modes"].values():
         mode |= {"nats_per_token": None, "heldout_tokens": 0}
     page = Page(render_report(replace(data, summary=summary)))
-    assert page.sections == ["measured", "scores", "plots", "judge", "answers", "facts"]
+    assert page.sections == ["measured", "scores", "part", "plots", "judge", "answers", "facts"]
     ids = {a.get("id") for _, a in page.tags}
     assert not ids & {"fig-loss", "fig-heldout"}
     for word in ("merged", "GGUF", "eported", "nats per token by", "AUC"):
@@ -380,3 +393,26 @@ def test_any_text_comes_out_as_it_went_in(text: str) -> None:
     assert page.quotes == [text] * 6
     plain = Page(render_report(data))
     assert [t for t, _ in page.tags] == [t for t, _ in plain.tags]
+
+
+# -- the part he plays ---------------------------------------------------------------------------------------------------
+
+
+def test_breaks_are_shown_by_mode_and_prompt_with_what_may_be_said_of_them(data: ReportData, page: Page) -> None:
+    rows = table(page, "Rate of breaks by named prompt")
+    assert [row[0].split("?")[0] for row in rows[1:]] == [
+        "What are the chief drives that move you",
+        "How does your garden",
+    ]
+    drives, garden = rows[1:]
+    assert drives[2].startswith("95\N{NO-BREAK SPACE}%, 76 to 99")
+    assert drives[3].endswith("better")  # 2 of 20 against 19
+    assert drives[5].endswith("no claim at n=20+20")  # 14 of 20
+    assert drives[-1] == "97\N{NO-BREAK SPACE}%"
+    assert rows[0][-1] == "reported elsewhere"
+    assert garden[2].startswith("0\N{NO-BREAK SPACE}%")
+    assert garden[-1] == "–"
+    varied = table(page, "How unlike the answers are")
+    assert [row[0] for row in varied[1:]] == ["base, untuned", "adapter on base", "merged", "GGUF Q4_K_M"]
+    bare = Page(render_report(replace(data, probed=None)))
+    assert "foundry probes madison --run madison_r2" in bare.text
