@@ -48,7 +48,7 @@ def made_project(root: Path, runs: int) -> Chain:
     for i in range(runs):
         (root / f"assets/runs/madison_m{i:04d}.yaml").write_text(
             f"run: madison_m{i:04d}\ninherits: common/qwen\ndescription: Trial {i} of a sweep over learning rates.\n"
-            f"dataset: madison_dataset_v6\nlearning_rate: {1e-6 * (i + 1):.1e}\n"
+            f"dataset: madison_dataset_v6\nlearning_rate: {1e-6 * (i + 1):.6e}\n"
         )
     return load_chain(Settings(root, root / ".foundry", "laptop"))[1]
 

@@ -63,7 +63,7 @@ def judges_asset(run: str) -> str:
 
 def judged_by(store: Store, run: str) -> dict[str, str]:
     """What the store holds of this run's evaluations, as a fingerprint."""
-    held = sorted(record.content_hash for record in evaluations(store, run))
+    held = sorted({record.content_hash for record in evaluations(store, run)})
     return {"evaluations": digest(held)}
 
 
@@ -95,7 +95,7 @@ def _between(latest: dict[str, Judging]) -> list[dict[str, Any]]:
 
 
 def _within(store: Store, found: Sequence[Judging]) -> list[dict[str, Any]]:
-    """A judge beside itself: its repeats within an evaluation, and evaluations of one version that were made again."""
+    """A judge beside itself: its repeats within an evaluation, and evaluations of one version that came to other marks."""
     rows = []
     for judge, judging in latest_by_judge(found).items():
         artifact = store.open(judging.record.content_hash, name=judging.record.name)

@@ -129,7 +129,9 @@ def test_figures_of_a_model_within_and_across_prompts():
 
 
 def test_the_jackknife_covers_and_leaves_out_what_says_nothing():
-    texts = [f"the keeper lights the lamp at {i} and trims the wick at {i}" for i in range(12)]
+    texts = [
+        "the keeper lights the lamp at dusk" + " and trims the wick anew" * (i % 4) + f" at {i}" for i in range(12)
+    ]
     found = distinct_interval(texts, 2)
     assert found["mean"] == distinct_n(texts, 2)
     assert found["low"] < found["mean"] < found["high"]
