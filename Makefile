@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup-locked locks audit sbom fuzz setup madison ladder test lint ui docs report bench clean-venv help
+.PHONY: bench-ray setup-locked locks audit sbom fuzz setup madison ladder test lint ui docs report bench clean-venv help
 
 help:
 	@echo "make madison   environment, whole chain (trains v3b and R2), score table, report"
@@ -88,3 +88,7 @@ sbom: setup
 
 fuzz: setup
 	python -m tests.fuzz --seconds 600
+
+# Wants quiet: ten runs of Dagster at once are more than two cores' work by themselves.
+bench-ray: setup
+	python -m benchmarks.ray_path

@@ -58,13 +58,13 @@ class Ended:
 class Launches:
     """Starts and watches runs. Raises FoundryError where nothing can be started at all, such as without a cluster."""
 
-    def __init__(self, instance: dg.DagsterInstance, *, store: Path, label: str) -> None:
-        self._instance, self._label = instance, label
+    def __init__(self, instance: dg.DagsterInstance, *, store: Path, label: str, module: str = MODULE) -> None:
+        self._instance, self._label, self._module = instance, label, module
         self._logs = store / "backfill"
 
     @cached_property
     def _repository(self) -> ReconstructableRepository:
-        return ReconstructableRepository.for_module(MODULE, fn_name="defs", working_directory=os.getcwd())
+        return ReconstructableRepository.for_module(self._module, fn_name="defs", working_directory=os.getcwd())
 
     def going_on(self, unit: Unit) -> Started | None:
         """A run of this unit that an earlier command has started and that has not ended."""

@@ -127,7 +127,11 @@ def _script(module: str, spec: str, lease: str) -> int:
 def _run(arguments: Sequence[str]) -> int:
     if reasons := unfit():
         return _told(reasons)
+    from foundry_pipeline.launch import die_with_parent
     from foundry_pipeline.scale.engine import ADDRESS
+
+    # With its node gone, a run is started again elsewhere and must not meet itself.
+    die_with_parent()
 
     os.chdir(os.environ["FOUNDRY_ROOT"])
     if os.environ.get("RAY_ADDRESS"):

@@ -27,13 +27,13 @@ BIN = Path(sys.executable).parent
 class RayNodes:
     """A cluster: `address` of its job server, `environment` for who uses it, and its nodes by loopback address."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], *, memory_gib: int = 4) -> None:
         # Ray makes sockets below this folder: a path of pytest's would be too long for them.
         self.folder = Path(tempfile.mkdtemp(prefix="ray-"))
         self.mark, self._token = uuid.uuid4().hex, secrets.token_hex(32)
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         self._port, self._dashboard = _free_port("127.0.0.2"), _free_port("127.0.0.2")
-        self._given = environment
+        self._given, self._memory = environment, memory_gib * 1024**3
 
     @property
     def address(self) -> str:
@@ -57,7 +57,7 @@ class RayNodes:
             where = ["--address", f"127.0.0.2:{self._port}"]
         command = [str(BIN / "ray"), "start", "--block", *where, "--node-ip-address", ip, "--num-cpus", str(cpus)]
         # What a node has of memory is declared: a small one, since tests share the machine.
-        command += ["--memory", str(4 * 1024**3), "--object-store-memory", str(80 * 1024**2)]
+        command += ["--memory", str(self._memory), "--object-store-memory", str(80 * 1024**2)]
         command += ["--include-log-monitor", "false", "--temp-dir", str(self.folder / ip), "--disable-usage-stats"]
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("FOUNDRY_", "DAGSTER_", "RAY_"))}
         environment = {**kept, **self._given, **self.environment, MARK: self.mark}
@@ -134,9 +134,11 @@ def _marked(mark: str) -> list[int]:
 
 
 @contextmanager
-def ray_cluster(environment: dict[str, str], *, cpus: int = 2, nodes: int = 2) -> Iterator[RayNodes]:
+def ray_cluster(
+    environment: dict[str, str], *, cpus: int = 2, nodes: int = 2, memory_gib: int = 4
+) -> Iterator[RayNodes]:
     """A cluster of so many nodes with so many processors each, at 127.0.0.2, 127.0.0.3, …; it ends with the block."""
-    cluster = RayNodes(environment)
+    cluster = RayNodes(environment, memory_gib=memory_gib)
     try:
         cluster.start("127.0.0.2", cpus=cpus, head=True)
         for number in range(1, nodes):
