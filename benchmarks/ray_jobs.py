@@ -22,11 +22,12 @@ KEYS = [str(number) for number in range(JOBS)]
 
 
 @dg.asset(partitions_def=dg.StaticPartitionsDefinition(KEYS))
-def sleeper(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> None:
+def sleeper(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> dg.MaterializeResult:
     work = Path(os.environ["FOUNDRY_STORE"]) / "work" / f"sleeper-{context.partition_key}"
     work.mkdir(parents=True, exist_ok=True)
     runner = pipes_runner(context, pipes, lambda spec: Asked("generation", CPUS, 0.0, 0))
     runner("benchmarks.ray_jobs", {"seconds": float(os.environ["FOUNDRY_SLEEP"]), "threads": 1}, work)
+    return dg.MaterializeResult()
 
 
 defs = dg.Definitions(

@@ -15,10 +15,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from foundry_pipeline.chain.engine import Chain, Resolved
+from foundry_pipeline.chain.gate import VERDICT
 from foundry_pipeline.chain.stage import Kind, Stage
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.lineage.store import Artifact
 
 SHARED = "shared"
 OF_A_RUN: tuple[Kind, ...] = ("adapter", "merged", "gguf", "parity", "responses", "eval", "serving_matrix")
@@ -126,7 +126,8 @@ def _is_lacking(chain: Chain, name: str, wanted: Collection[str], memo: dict[str
         return True
     if found.stage.kind not in _JUDGED or name in wanted:
         return False
-    return not (chain.store.folder(found.record.content_hash) / "verdict.json").is_file()
+    # By its note alone: opening the files would read gigabytes of them for many runs.
+    return chain.store.read_note(f"artifacts/{found.record.content_hash}/{VERDICT}") is None
 
 
 def _ask_gates(chain: Chain, built: Iterable[str], memo: dict[str, Resolved]) -> None:
@@ -136,12 +137,13 @@ def _ask_gates(chain: Chain, built: Iterable[str], memo: dict[str, Resolved]) ->
         stage = chain.stages[name]
         if stage.kind != "adapter" or stage.gate is None:
             continue
-        inputs = {i: r for i in stage.inputs if (r := memo[i].record) is not None}
+        # Of what a training takes in, its gate reads the dataset; a base model is large.
+        datasets = [i for i in stage.inputs if chain.stages[i].kind == "dataset"]
+        inputs = {i: r for i in datasets if (r := memo[i].record) is not None}
         key = ",".join(sorted(r.content_hash for r in inputs.values()))
         if key not in asked:
             asked.add(key)
-            folders = {i: chain.store.folder(r.content_hash) for i, r in inputs.items()}
-            stage.gate(chain, {i: Artifact(r.content_hash, folders[i], {}) for i, r in inputs.items()})
+            stage.gate(chain, {i: chain.store.open(r.content_hash, name=i) for i, r in inputs.items()})
 
 
 def _upstream(chain: Chain, wanted: Iterable[str]) -> list[str]:
