@@ -111,6 +111,7 @@ def adapter_stages(d: Declarations, run: Run) -> list[Stage]:
                 "guards": guarding(run.guards, d.profile.save_every_steps),
                 # A dataset's hash is over its rows, whatever their order; a declared order is the training's matter.
                 **({} if order == "shuffle" else {"order": order}),
+                **({"compute": told} if (told := d.profile.compute.deciding()) else {}),
                 **({"checkpoints": declared_checkpoints(run)} if run.checkpoints else {}),
             },
             code=TRAINER_CODE,

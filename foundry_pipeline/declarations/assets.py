@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from foundry_pipeline.declarations.common import Accumulation, Category, Declaration, Mode, Order, Origin, Sampling
+from foundry_pipeline.declarations.compute import Compute
 from foundry_pipeline.declarations.generation import AnyTeacher, StudentServer
 from foundry_pipeline.declarations.guards import Guards
 from foundry_pipeline.declarations.judging import RUBRIC_LOCAL, AnyJudge
@@ -271,6 +272,7 @@ class Profile(Declaration):
     max_length: int = Field(ge=64)
     save_every_steps: int = Field(ge=1)
     threads: int = Field(ge=1, description="for every numeric library; part of what makes results repeatable")
+    compute: Compute = Field(default=Compute(), description="on what trainings run, and in how many processes")
     student_sampling: Sampling = Field(description="how the rejected side is drawn")
     answer_max_tokens: int = Field(ge=8, description="bound for evaluation answers in this profile")
     generation_group: int = Field(ge=1, description="requests decoded together; a group is stored whole or run again")

@@ -172,15 +172,31 @@ def mine(window: Sequence[int], examples: Sequence[Example], team: Team) -> list
     return [window[place] for place in parts[team.rank]]
 
 
+def passes(indices: Sequence[int], examples: Sequence[Example], team: Team) -> Iterator[tuple[list[int], bool]]:
+    """This process's rows in groups for one forward pass each, marked True.
+
+    Where the team is in step, every process makes as many passes as the one with the most: what it lacks is filled up with
+    the shortest row, marked False, whose figures and gradients are not to count.
+    """
+    parts = shares([examples[index].tokens for index in indices], team.size)
+    own = list(_batches([indices[place] for place in parts[team.rank]], examples))
+    yield from ((group, True) for group in own)
+    if team.in_step and indices:
+        most = max(sum(1 for _ in _batches([indices[place] for place in part], examples)) for part in parts)
+        filler = min(indices, key=lambda index: (examples[index].tokens, index))
+        yield from (([filler], False) for _ in range(most - len(own)))
+
+
 def references(model: Any, examples: Sequence[Example], values: Hyperparameters, team: Team) -> torch.Tensor:
     """DPO's reference, (rows, 2): the model without its adapter. Every row once, the rows split over the team."""
     import torch
 
     out = torch.zeros(len(examples), 2, device=next(model.parameters()).device)
-    own = mine(range(len(examples)), examples, team)
     with model.disable_adapter(), computing(model, values.precision):
-        for group in _batches(own, examples):
-            out[group] = reference_sums(model, [examples[i] for i in group]).float()
+        for group, counts in passes(range(len(examples)), examples, team):
+            found = reference_sums(model, [examples[i] for i in group]).float()
+            if counts:
+                out[group] = found
     team.add(out)
     return out
 
@@ -203,7 +219,7 @@ def window_figures(
     if backward:
         state.buffer.zero_()
     with torch.set_grad_enabled(backward):
-        for group in _batches(mine(window, examples, team), examples):
+        for group, counts in passes(window, examples, team):
             with computing(state.model, values.precision):
                 loss, shown = window_loss(
                     state.model,
@@ -214,8 +230,8 @@ def window_figures(
                     reference=None if reference is None else reference[group],
                 )
             if backward:
-                loss.backward()
-            for name in names:
+                (loss if counts else loss * 0.0).backward()
+            for name in names if counts else ():
                 sums[name] += shown[name]
     total = torch.tensor([sums[name] for name in names], dtype=torch.float64)
     team.add(total)

@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from foundry_pipeline.declarations.assets import Profile, Run
 from foundry_pipeline.declarations.common import Accumulation, Order
+from foundry_pipeline.declarations.compute import Compute
 from foundry_pipeline.declarations.guards import Guards
 
 MODULE = "foundry_pipeline.training.train"
@@ -40,8 +41,10 @@ CODE = tuple(
         "curriculum",
         "plan",
         "machine",
+        "sharding",
         "preference.layout",
         "preference.attention",
+        "preference.sdpa",
         "preference.vocabulary",
         "preference.losses",
         "preference.step",
@@ -162,6 +165,7 @@ def training_spec(
         "order": order,
         "guards": run.guards.model_dump(mode="json"),
         "checkpoints": declared_checkpoints(run),
+        **({"compute": told} if (told := profile.compute.model_dump(mode="json", exclude_defaults=True)) else {}),
     }
 
 
@@ -182,6 +186,8 @@ def fingerprint(spec: dict[str, Any], versions: dict[str, str]) -> str:
         content["order"] = spec["order"]
     if spec.get("checkpoints"):
         content["checkpoints"] = spec["checkpoints"]
+    if deciding := Compute.model_validate(spec.get("compute", {})).deciding():
+        content["compute"] = deciding
     if "guards" in spec:
         content["guards"] = guarding(Guards.model_validate(spec["guards"]), spec["save_every_steps"])
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from foundry_pipeline.declarations.guards import Probes
 from foundry_pipeline.models.requests import ChatRequest
 from foundry_pipeline.training.loop import computing, mine
-from foundry_pipeline.training.preference.attention import NAME
 from foundry_pipeline.training.preference.layout import pack
 from foundry_pipeline.training.preference.step import scored_states
 from foundry_pipeline.training.preference.vocabulary import CHUNK
@@ -52,6 +51,9 @@ class Distance:
     def __init__(self, model: Any, rows: Sequence[Example], tokens: int, precision: str, team: Team) -> None:
         cut = [replace(row, chosen=row.chosen[:tokens], rejected=()) for row in rows]
         own = [cut[i] for i in mine(range(len(cut)), cut, team)]
+        # Where all have to compute, who has no row takes the first one, for nothing.
+        self._counts = bool(own)
+        own = own or (cut[:1] if team.in_step else [])
         self._packed = pack(own, score_prompt=False) if own else None
         self._precision, self._team = precision, team
         self._base: torch.Tensor | None = None
@@ -73,7 +75,7 @@ class Distance:
 
         total = torch.zeros(2, dtype=torch.float64)  # nats, positions
         found = self._states(model)
-        if found is not None and self._base is not None:
+        if found is not None and self._base is not None and self._counts:
             states, weight = found
             with torch.no_grad():
                 for at in range(0, len(states), CHUNK):
@@ -90,10 +92,9 @@ class Distance:
 def answering(model: Any) -> Iterator[Any]:
     """The network inside an adapter's model, ready to generate; afterwards everything is as it was."""
     network = model.get_base_model()
-    training, frozen = (
-        model.training,
-        [p for p in network.parameters() if not p.requires_grad and p.is_floating_point()],
-    )
+    training, attention = model.training, network.config._attn_implementation
+    on_cpu = next(network.parameters()).device.type == "cpu"
+    frozen = [p for p in network.parameters() if on_cpu and not p.requires_grad and p.is_floating_point()]
     network.set_attn_implementation("sdpa")
     model.eval()
     for p in frozen:
@@ -106,7 +107,7 @@ def answering(model: Any) -> Iterator[Any]:
         for p in frozen:
             p.requires_grad_(False)
         model.train(training)
-        network.set_attn_implementation(NAME)
+        network.set_attn_implementation(attention)
 
 
 def sample(model: Any, rows: Sequence[Example], guard: Probes, precision: str, team: Team) -> list[list[int]]:
@@ -118,7 +119,8 @@ def sample(model: Any, rows: Sequence[Example], guard: Probes, precision: str, t
     from foundry_pipeline.models.sampling import SeededSampling
 
     device = next(model.parameters()).device
-    own = mine(range(len(rows)), rows, team)
+    # In step, all answer everything: an answer's length is not known before, and nobody may stop earlier than another.
+    own = list(range(len(rows))) if team.in_step else mine(range(len(rows)), rows, team)
     # Every row is filled by one process, so that the sum over all of them gathers the tokens; 0 is no answer.
     gathered = torch.zeros(len(rows), guard.max_tokens, dtype=torch.int64)
     ends: list[int] = []
@@ -151,9 +153,12 @@ def sample(model: Any, rows: Sequence[Example], guard: Probes, precision: str, t
                     attention_mask=mask,
                     generation_config=config,
                     logits_processor=LogitsProcessorList([SeededSampling(requests)]),
+                    synced_gpus=team.in_step,
                     past_key_values=reserved_cache(network.config, width + guard.max_tokens),
                 )
             for place, row in zip(own, out[:, width:].cpu(), strict=True):
                 gathered[place, : len(row)] = row + 1
+    if team.in_step and team.rank:
+        gathered.zero_()
     team.add(gathered)
     return [cut([token - 1 for token in row if token], ends)[0] for row in gathered.tolist()]

@@ -2,6 +2,7 @@
 
     team = Team.start(spec_file, size=2, work=work)     # in the process that trains: rank 0, with its peers started
     team = Team.join(rank=1, size=2, work=work)         # in a peer
+    team = Team.launched(place, on_gpu=False)           # in a process that torch's launcher started
     team.add(gradients); team.add(figures)              # in place: afterwards everybody holds the sum
     team.end()
 
@@ -15,9 +16,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.launch import script_environment
@@ -25,6 +27,9 @@ from foundry_pipeline.launch import script_environment
 if TYPE_CHECKING:
     import torch
 
+    from foundry_pipeline.training.distributed import Place
+
+T = TypeVar("T")
 PEER_MODULE = "foundry_pipeline.training.peer"
 _MEETING = "meeting"  # a file by which the processes find each other
 _PATIENCE = timedelta(minutes=30)  # for a peer that is slow; one that died is noticed at once
@@ -36,10 +41,16 @@ def team_size(threads: int, window: int, *, on_gpu: bool) -> int:
 
 
 class Team:
-    """This process's place among those that train together; alone, adding up does nothing."""
+    """This process's place among those that train together; alone, adding up does nothing.
 
-    def __init__(self, rank: int, size: int, peers: list[subprocess.Popen[bytes]]) -> None:
+    `here` counts those on this machine. `in_step` says that the weights are shared out (`sharding.py`): a forward pass needs
+    them all, so that each has to make as many as every other.
+    """
+
+    def __init__(self, rank: int, size: int, peers: list[subprocess.Popen[bytes]], *, here: int | None = None) -> None:
         self.rank, self.size, self._peers = rank, size, peers
+        self.here = size if here is None else here
+        self.in_step = False
 
     @classmethod
     def start(cls, spec_file: Path, *, size: int, work: Path) -> Team:
@@ -63,23 +74,44 @@ class Team:
         team._meet(work)
         return team
 
+    @classmethod
+    def launched(cls, place: Place, *, on_gpu: bool) -> Team:
+        """The place that torch's launcher gave this process; the others are where its environment says."""
+        team = cls(place.rank, place.size, [], here=place.local_size)
+        # Figures and counters are summed where they are, in main memory.
+        team._gather("cpu:gloo,cuda:nccl" if on_gpu else "gloo", "env://")
+        return team
+
     def _meet(self, work: Path) -> None:
+        self._gather("gloo", f"file://{(work / _MEETING).resolve()}")
+
+    def _gather(self, backend: str, where: str) -> None:
         if self.size == 1:
             return
         import torch.distributed as dist
 
-        # All processes are on this machine; by its name it may not be reachable.
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        if self.here == self.size:
+            # All processes are on this machine; by its name it may not be reachable.
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         try:
-            dist.init_process_group(
-                "gloo",
-                init_method=f"file://{(work / _MEETING).resolve()}",
-                rank=self.rank,
-                world_size=self.size,
-                timeout=_PATIENCE,
-            )
+            dist.init_process_group(backend, init_method=where, rank=self.rank, world_size=self.size, timeout=_PATIENCE)
         except RuntimeError as error:
             raise self._broken(error) from error
+
+    def in_turn(self, local_rank: int, work: Callable[[], T]) -> T:
+        """Let the processes of each machine do something one after the other; every process of the team has to call it."""
+        out: list[T] = []
+        for turn in range(self.here):
+            if turn == local_rank:
+                out.append(work())
+            self.wait()
+        return out[0]
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        import torch
+
+        self.add(torch.zeros(1))
 
     def add(self, values: torch.Tensor) -> None:
         """Replace `values` by their sum over all processes."""

@@ -22,15 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foundry_pipeline.declarations.compute import Compute
 from foundry_pipeline.launch import ScriptSession, atomic_folder, cannot_write, read_json, script_main, write_json
 from foundry_pipeline.training import machine
-from foundry_pipeline.training.adapters import load_trainable
+from foundry_pipeline.training.adapters import attention_kind, load_trainable, recomputes
 from foundry_pipeline.training.checkpoints import Checkpoint, last_usable, seal
 from foundry_pipeline.training.curriculum import windows
+from foundry_pipeline.training.distributed import compute_of, launch_if_declared, place, require_declared
 from foundry_pipeline.training.keep import Keeper, kept_step
 from foundry_pipeline.training.live import Live
 from foundry_pipeline.training.loop import State, mean_loss, references, take_step
-from foundry_pipeline.training.plan import Hyperparameters, fingerprint
+from foundry_pipeline.training.plan import MODULE, Hyperparameters, fingerprint
+from foundry_pipeline.training.sharding import mesh_of, share_out
 from foundry_pipeline.training.team import Team, team_size
 from foundry_pipeline.training.tokens import Example, load_examples, split
 from foundry_pipeline.training.watch import Watch, error_of, known_collapse
@@ -58,6 +61,8 @@ class Trained:
     guarded: dict[str, Any]
     keeper: Keeper
     peak_memory_bytes: int
+    peak_gpu_bytes: int
+    compute: dict[str, Any]
 
 
 def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
@@ -73,10 +78,17 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
         return finished
     if record := known_collapse(work, mark):
         raise error_of(record)
-    size = team_size(
-        spec["threads"], values.batch_size * values.gradient_accumulation, on_gpu=machine.device_name() != "cpu"
-    )
-    trained = work_through(spec, lambda: Team.start(work / "spec.json", size=size, work=work), session)
+    compute, here = compute_of(spec), place()
+    require_declared(compute, here)
+    on_gpu = machine.training_device(compute.device, here.local_rank if here else 0) != "cpu"
+    size = team_size(spec["threads"], values.batch_size * values.gradient_accumulation, on_gpu=on_gpu)
+    if compute.world_size == 1:
+        size = 1
+
+    def make_team() -> Team:
+        return Team.launched(here, on_gpu=on_gpu) if here else Team.start(work / "spec.json", size=size, work=work)
+
+    trained = work_through(spec, make_team, session)
     _write_adapter(trained.state.model, spec["base_hash"], work / "result", trained.keeper)
 
     curve, before, seconds = trained.state.history, trained.seconds_before, trained.seconds
@@ -93,7 +105,8 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
         "threads": spec["threads"],
         "order": spec.get("order", "shuffle"),
         "world_size": trained.team_size,
-        "device": machine.device_name(),
+        "device": machine.device_name("auto" if on_gpu else "cpu"),
+        **({"compute": told} if (told := trained.compute) else {}),
         "libraries": machine.library_versions(),
         "pairs": trained.rows,
         "rows_per_epoch": len(trained.training),
@@ -111,6 +124,7 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
         "seconds_per_pair": (before + seconds) / (len(trained.training) * values.epochs),
         "step_seconds": trained.step_seconds,
         "peak_memory_bytes": trained.peak_memory_bytes,
+        **({"peak_gpu_memory_bytes": trained.peak_gpu_bytes} if trained.peak_gpu_bytes else {}),
         "resumed_from": trained.starts[1:],
         **trained.guarded,
         **trained.keeper.facts(),
@@ -133,11 +147,14 @@ def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: S
     os.environ["HF_HUB_OFFLINE"] = "1"  # everything is local; a lookup on the network would only delay or fail
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    compute, here = compute_of(spec), place()
+    local = here.local_rank if here else 0
+    device = machine.training_device(compute.device, local)
     team = make_team()
     live = Live(work, spec.get("tensorboard"), mark)
     try:
-        machine.make_repeatable(spec["seed"], max(1, spec["threads"] // team.size))
-        model, tokenizer = load_trainable(Path(spec["base_dir"]), values)
+        machine.make_repeatable(spec["seed"], max(1, spec["threads"] // team.here))
+        model, tokenizer = _load(spec, values, compute, device, team, local)
         order = spec.get("order", "shuffle")
         parquet = Path(spec["dataset_parquet"])
         examples, dropped = load_examples(parquet, tokenizer, values.method, values.max_length, order)
@@ -191,14 +208,42 @@ def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: S
             validation_loss = mean_loss(state, validation, values, team, reference, size)
         peak = summable(machine.peak_memory_bytes())
         team.add(peak)  # of all processes together: each holds the model
+        peak_gpu = summable(machine.peak_gpu_bytes(device))
+        team.add(peak_gpu)
     finally:
         live.close()
         team.end()
     rows = len(examples)
     return Trained(
         state, team.size, rows, training, validation, dropped, validation_loss, starts, before, seconds,
-        len(taken), taken, watch.facts(state), keeper, int(peak),
+        len(taken), taken, watch.facts(state), keeper, int(peak), int(peak_gpu), _told(compute, device),
     )  # fmt: skip
+
+
+def _load(
+    spec: dict[str, Any], values: Hyperparameters, compute: Compute, device: str, team: Team, local: int
+) -> tuple[Any, Any]:
+    """Model and tokenizer in this process. Weights that are shared out pass main memory whole, so the processes of a
+    machine load them one after the other."""
+    base = Path(spec["base_dir"])
+    if compute.sharding == "none":
+        return load_trainable(base, values, compute, device)
+    team.in_step = True
+    mesh = mesh_of(team, device)
+
+    def load() -> tuple[Any, Any]:
+        machine.reseed(spec["seed"])
+        model, tokenizer = load_trainable(base, values, compute, device)
+        share_out(model, mesh, device)
+        return model, tokenizer
+
+    return team.in_turn(local, load)
+
+
+def _told(compute: Compute, device: str) -> dict[str, Any]:
+    """What the profile's `compute` came to here, for the manifest; empty where the profile says nothing of it."""
+    decided = {"attention": attention_kind(compute, device), "gradient_checkpointing": recomputes(compute, device)}
+    return {**compute.deciding(), **decided} if compute.deciding() else {}
 
 
 def summable(number: int) -> Any:
@@ -284,5 +329,17 @@ def _write_adapter(model: Any, base_hash: str, target: Path, keeper: Keeper | No
         raise cannot_write(error, target) from error
 
 
+def main() -> int:
+    """The script: one process, torch's launcher of several, or one of those that it has started."""
+    here = place()
+    if here is None:
+        launch_if_declared(MODULE, sys.argv[1:])
+    elif here.rank:
+        from foundry_pipeline.training.peer import launched
+
+        return launched(sys.argv[1], here)
+    return script_main(run)
+
+
 if __name__ == "__main__":
-    sys.exit(script_main(run))
+    sys.exit(main())

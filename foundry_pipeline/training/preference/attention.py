@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from foundry_pipeline.training.preference.layout import Span
 
@@ -26,14 +26,17 @@ NAME = "foundry_pairs"
 BLOCK = 128  # rows; the measured optimum on two cores lies between 96 and 192
 
 
-def prepare(model: Any) -> None:
+def prepare(model: Any, kind: Literal["blocks", "sdpa"] = "blocks") -> None:
     """Let a loaded model attend pair by pair. Other uses of it need `pair_spans`, too, from then on."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface
 
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, _no_mask)
-    model.set_attn_implementation(NAME)
+    from foundry_pipeline.training.preference import sdpa
+
+    name, function = (NAME, attend) if kind == "blocks" else (sdpa.NAME, sdpa.attend)
+    AttentionInterface.register(name, function)
+    AttentionMaskInterface.register(name, _no_mask)
+    model.set_attn_implementation(name)
 
 
 def _no_mask(*_args: Any, **_kwargs: Any) -> None:
@@ -73,7 +76,7 @@ def _blocks(rows: int, offset: int) -> Iterator[tuple[int, int, int]]:
         yield first, last, offset + last
 
 
-def _sequences(span: Span) -> Iterator[tuple[list[slice], list[slice], int]]:
+def sequences(span: Span) -> Iterator[tuple[list[slice], list[slice], int]]:
     """The causal sequences of a pair: rows that ask, rows that are read (in order), and how many stand before them."""
     prompt = slice(span.start, span.start + span.prompt)
     chosen_end = span.start + span.prompt + span.chosen
@@ -118,7 +121,7 @@ def _function() -> Any:
             out = query.new_empty(total, heads, width)
             kept: list[torch.Tensor] = []
             for span in spans:
-                for (ask,), read, offset in _sequences(span):
+                for (ask,), read, offset in sequences(span):
                     k, v = gathered(key, read), gathered(value, read)
                     for first, last, keys in _blocks(ask.stop - ask.start, offset):
                         rows = slice(ask.start + first, ask.start + last)
@@ -146,7 +149,7 @@ def _function() -> Any:
             inner = (grad_out.to(exact) * out.to(exact)).sum(-1)  # rows × heads: the softmax's own derivative
             at = 0
             for span in ctx.spans:
-                for (ask,), read, offset in _sequences(span):
+                for (ask,), read, offset in sequences(span):
                     k, v = gathered(key, read), gathered(value, read)
                     gk, gv = torch.zeros_like(k), torch.zeros_like(v)
                     for first, last, keys in _blocks(ask.stop - ask.start, offset):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.training.preference import losses
 from foundry_pipeline.training.preference.layout import CHOSEN, REJECTED, Packed, PairTokens, pack
-from foundry_pipeline.training.preference.vocabulary import token_log_probabilities
+from foundry_pipeline.training.preference.vocabulary import GPU_CHUNK, GPU_TILE, token_log_probabilities
 
 if TYPE_CHECKING:
     import torch
@@ -53,8 +53,10 @@ def scored(model: Any, packed: Packed) -> torch.Tensor:
 
     states, weight = scored_states(model, packed)
     labels = torch.tensor(packed.labels, device=weight.device)
+    # A processor's cache holds a small tile of logits; a GPU is kept busy by a large one.
+    sizes = {} if weight.device.type == "cpu" else {"chunk": GPU_CHUNK, "tile": GPU_TILE}
     with torch.autocast(weight.device.type, enabled=False):
-        return token_log_probabilities(states, weight, labels)
+        return token_log_probabilities(states, weight, labels, **sizes)
 
 
 def window_loss(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 CHUNK = 256  # scored rows at a time
 TILE = 4096  # tokens of the vocabulary at a time: 256 × 4,096 logits in float32 are 4 MB
+GPU_CHUNK, GPU_TILE = 1024, 32768  # 134 MB of logits in float32; not measured on a GPU yet
 
 
 def token_log_probabilities(

@@ -129,7 +129,7 @@ def test_it_shows_when_the_rejected_answer_sees_the_chosen_one(monkeypatch: pyte
             branch = slice(end, span.end)
             yield [branch], [slice(span.start, end), branch], span.prompt + span.chosen
 
-    monkeypatch.setattr(attention, "_sequences", leaking)
+    monkeypatch.setattr(attention, "sequences", leaking)
     _, found = packed_gradients(model)
     assert worst(found, expected) > 1e-3
 
