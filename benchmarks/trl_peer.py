@@ -13,7 +13,19 @@ from typing import Any
 from foundry_pipeline.training.tokens import Example, columns
 
 
-def trl_trainer(model: Any, tokenizer: Any, examples: Sequence[Example], *, method: str, beta: float) -> Any:
+def word_tokenizer() -> Any:
+    """A tokenizer for rows that are token ids already: the trainer asks it for special tokens only."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2}, unk_token="<unk>"))
+    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+
+
+def trl_trainer(
+    model: Any, tokenizer: Any, examples: Sequence[Example], *, method: str, beta: float, device: str = "cpu"
+) -> Any:
     """TRL's trainer of the method around a model that carries its adapter; batch of one pair, no automatic precision."""
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
     from datasets import Dataset
@@ -35,7 +47,7 @@ def trl_trainer(model: Any, tokenizer: Any, examples: Sequence[Example], *, meth
     arguments = Config(
         output_dir=tempfile.mkdtemp(prefix="trl-peer-"),
         per_device_train_batch_size=1,
-        use_cpu=True,
+        use_cpu=device == "cpu",
         bf16=False,
         beta=beta,
         max_length=4096,

@@ -99,6 +99,7 @@ def adapter_stages(d: Declarations, run: Run) -> list[Stage]:
     adapter, merged, gguf = f"{run.run}_adapter", f"{run.run}_merged", f"{run.run}_gguf"
     evaluation = d.evaluations[run.evaluation]
     order = d.datasets[run.dataset].order
+    imatrix = run.imatrix or d.profile.imatrix
     return [
         Stage(
             name=adapter,
@@ -135,11 +136,23 @@ def adapter_stages(d: Declarations, run: Run) -> list[Stage]:
             kind="gguf",
             # The files say which data and which adapter they come from, so these are inputs too.
             inputs=tuple(dict.fromkeys((merged, adapter, run.dataset, base, start))),
-            declaration={"types": list(GGUF_TYPES), "origin": declared_origin(d, run)},
+            declaration={
+                "types": list(GGUF_TYPES),
+                "origin": declared_origin(d, run),
+                **({"imatrix": imatrix.model_dump(mode="json")} if imatrix else {}),
+            },
             code=tuple(
-                f"foundry_pipeline.export.{m}" for m in ("gguf", "gguf_keys", "converter", "lora_gguf", "merge")
+                f"foundry_pipeline.export.{m}"
+                for m in ("gguf", "gguf_keys", "converter", "lora_gguf", "merge", *(["imatrix"] if imatrix else []))
             ),
-            build=partial(build_gguf, merged=merged, adapter=adapter, base=base, declared=declared_origin(d, run)),
+            build=partial(
+                build_gguf,
+                merged=merged,
+                adapter=adapter,
+                base=base,
+                declared=declared_origin(d, run),
+                weigh=(run.dataset, imatrix.tokens) if imatrix else None,
+            ),
             character=run.character,
             shown=shown,
         ),
@@ -157,7 +170,16 @@ def build_merged(ctx: BuildContext, *, base: str, adapter: str) -> Built:
     return Built(result, facts)
 
 
-def build_gguf(ctx: BuildContext, *, merged: str, adapter: str, base: str, declared: dict[str, Any]) -> Built:
+def build_gguf(
+    ctx: BuildContext,
+    *,
+    merged: str,
+    adapter: str,
+    base: str,
+    declared: dict[str, Any],
+    weigh: tuple[str, int] | None = None,
+) -> Built:
+    """`weigh`: a dataset and how many tokens of it the importance matrix is made from; without, there is none."""
     source = ctx.inputs[merged]
     told = origin(declared, base, {name: artifact.content_hash for name, artifact in ctx.inputs.items()})
     spec = {
@@ -168,6 +190,8 @@ def build_gguf(ctx: BuildContext, *, merged: str, adapter: str, base: str, decla
         "origin": told.to_json(),
         "adapter_dir": str(ctx.inputs[adapter].payload),
     }
+    if weigh:
+        spec["imatrix"] = {"parquet": str(ctx.inputs[weigh[0]].payload / "pairs.parquet"), "tokens": weigh[1]}
     result, facts = ctx.script("foundry_pipeline.export.export", spec)
     return Built(result, facts)
 

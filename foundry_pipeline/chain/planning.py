@@ -18,7 +18,7 @@ from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.chain.model_stages import base_asset, dense_dir
 from foundry_pipeline.datasets.mixture import recipe_size
 from foundry_pipeline.declarations import Declarations
-from foundry_pipeline.declarations.assets import HubModel, PypiModel, Run
+from foundry_pipeline.declarations.assets import HubModel, Profile, PypiModel, Run
 from foundry_pipeline.declarations.planning import Gpu
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.store import Record
@@ -82,12 +82,16 @@ def plan_run(d: Declarations, chain: Chain, run: Run, adapters: list[Record]) ->
     shape, unknown, shape_source = _shape(chain, d, run)
     adapters = [r for r in adapters if shape is None or _same_model(r, shape)]
     lengths, mean, lengths_source = _lengths(d, run, adapters)
-    fitted = None if shape is None else _memory(shape, values, gpu, d.profile.threads)
+    fitted = None if shape is None else _memory(shape, values, gpu, d.profile)
     planned = None
     if shape and gpu and lengths:
         flops = _flops(shape, lengths, values, rows)
-        seconds = flops / (gpu.peak_tflops * 1e12 * gpu.utilisation)
-        planned = {"flops": flops, "seconds": seconds, "usd": seconds / 3600 * gpu.usd_per_hour, "on": gpu.name}
+        processes = d.profile.compute.world_size or 1
+        # A step's pairs are shared out whole: what goes beyond them waits.
+        busy = min(processes, values.batch_size * values.gradient_accumulation)
+        seconds = flops / (gpu.peak_tflops * 1e12 * gpu.utilisation) / busy
+        usd = seconds / 3600 * gpu.usd_per_hour * processes
+        planned = {"flops": flops, "seconds": seconds, "usd": usd, "on": gpu.name, "gpus": processes}
     return {
         "run": run.run,
         "method": run.method,
@@ -212,16 +216,21 @@ def _closest(run: Run, adapters: list[Record]) -> list[Record]:
     return sorted(alike, key=near)
 
 
-def _memory(shape: size.Shape, values: Hyperparameters, gpu: Gpu | None, threads: int) -> dict[str, Any]:
-    """Memory at the longest rows that are admitted, for each way to hold the frozen weights; on a GPU, whether it fits."""
+def _memory(shape: size.Shape, values: Hyperparameters, gpu: Gpu | None, profile: Profile) -> dict[str, Any]:
+    """Memory of one process at the longest rows that are admitted, for each way to hold the frozen weights; on a GPU,
+    whether it fits. `declared` names the way that the profile declares."""
+    compute = profile.compute
     answers = 1 if values.method == "sft" else 2
     window = values.batch_size * values.gradient_accumulation
-    processes = team_size(threads, window, on_gpu=gpu is not None)
+    processes = compute.world_size or team_size(profile.threads, window, on_gpu=gpu is not None)
+    recompute = gpu is not None if compute.gradient_checkpointing is None else compute.gradient_checkpointing
+    declared = "nf4" if compute.weights == "nf4" else values.precision
     longest = answers * values.max_length
     # A process packs as many pairs of its share as go into TOKENS_AT_ONCE, and one in any case.
     tokens = max(longest, min(TOKENS_AT_ONCE, math.ceil(window / processes) * longest))
-    out: dict[str, Any] = {"processes": processes, "tokens_at_once": tokens}
-    for weights in ("bfloat16", "nf4") if gpu else (values.precision,):
+    out: dict[str, Any] = {"processes": processes, "tokens_at_once": tokens, "declared": declared}
+    out["sharding"] = compute.sharding
+    for weights in ("bfloat16", "nf4") if gpu else (declared,):
         found: Memory = memory(
             shape,
             rank=values.lora_rank,
@@ -229,7 +238,8 @@ def _memory(shape: size.Shape, values: Hyperparameters, gpu: Gpu | None, threads
             weights=weights,
             tokens=tokens,
             context=values.max_length / 2,
-            recompute=gpu is not None,
+            recompute=recompute,
+            shards=processes if compute.sharding == "fsdp" and weights != "nf4" else 1,
         )
         out[weights] = found.rounded()
         if gpu is not None:

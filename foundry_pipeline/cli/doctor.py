@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import importlib.util
 import os
 import platform
 import shutil
 import sys
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -54,25 +54,19 @@ def _command() -> dict[str, Any]:
     }
 
 
-def _declarations(settings: Settings) -> dict[str, Any]:
+def _declarations(settings: Settings) -> list[dict[str, Any]]:
     from foundry_pipeline.chain.graph import count_assets, load_chain
+    from foundry_pipeline.cli import doctor_training
 
     try:
         d, chain = load_chain(settings)
     except FoundryError as error:
-        return {"what": "declarations", "ok": False, "found": error.what, "mend": error.mend}
-    if d.profile.optimizer == "adamw_8bit" and importlib.util.find_spec("bitsandbytes") is None:
-        return {
-            "what": "declarations",
-            "ok": False,
-            "found": f"the profile {d.profile.profile} trains with adamw_8bit, and bitsandbytes is missing",
-            "mend": "pip install -e '.[gpu]'",
-        }
-    return {
-        "what": "declarations",
-        "ok": True,
-        "found": f"profile {d.profile.profile}, {len(d.declared_runs)} runs, {count_assets(chain)} assets",
-    }
+        return [{"what": "declarations", "ok": False, "found": error.what, "mend": error.mend}]
+    found = f"profile {d.profile.profile}, {len(d.declared_runs)} runs, {count_assets(chain)} assets"
+    return [
+        {"what": "declarations", "ok": True, "found": found},
+        *doctor_training.findings(d, chain, settings),
+    ]
 
 
 def _store(settings: Settings) -> list[dict[str, Any]]:
@@ -184,11 +178,12 @@ def _browser() -> dict[str, Any]:
     }
 
 
-def examine() -> dict[str, Any]:
-    """Everything worth knowing before asking for help; closes dead runs on the way."""
+def examine(profile: str | None = None) -> dict[str, Any]:
+    """Everything worth knowing before asking for help, under a profile; closes dead runs on the way."""
     enter_project(release=False)
-    settings = load_settings()
-    findings = [_packages(), _command(), _declarations(settings), *_store(settings), _ledger(settings)]
+    here = load_settings()
+    settings = replace(here, profile=profile or here.profile)
+    findings = [_packages(), _command(), *_declarations(settings), *_store(settings), _ledger(settings)]
     findings += [_instance(), *_database(settings), _browser()]
     return {"healthy": all(f["ok"] for f in findings), "profile": settings.profile, "findings": findings}
 

@@ -18,6 +18,7 @@ from foundry_pipeline.cli import (
     diversity,
     docs,
     figures,
+    join_training,
     judge,
     ladder,
     models,
@@ -123,11 +124,16 @@ def report(run: Annotated[str, typer.Argument(help="a declared run, such as madi
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    profile: Annotated[
+        str | None, typer.Option(help="look at what this profile needs (FOUNDRY_PROFILE otherwise)")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """What is installed, locked and missing; frees what a killed run left locked."""
     from foundry_pipeline.cli.doctor import examine
 
-    found = examine()
+    found = examine(profile)
     show.json_or(as_json, found, show.doctor_table)
     if not found["healthy"]:
         raise typer.Exit(1)
@@ -153,6 +159,7 @@ money.register(app)
 serving.register(app)
 collapses.register(app)
 plan.register(app)
+join_training.register(app)
 ladder.register(app)
 backfill.register(app)
 docs.register(app)

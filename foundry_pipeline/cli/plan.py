@@ -14,7 +14,7 @@ from foundry_pipeline.plain import plain
 from foundry_pipeline.settings import load_settings
 
 NONE = "–"
-WAYS = {"bfloat16": "bf16 LoRA", "float32": "fp32 LoRA", "nf4": "QLoRA nf4 (not trained yet)"}
+WAYS = {"bfloat16": "bf16 LoRA", "float32": "fp32 LoRA", "nf4": "QLoRA nf4"}
 
 
 def plan(
@@ -113,6 +113,20 @@ def _measured(told: dict[str, Any] | None) -> tuple[str, str, str]:
     return NONE if peak is None else f"{peak / 2**30:.1f}", told["of"], f"{told['seconds'] / 60:.1f}"
 
 
+def _held(told: dict[str, Any], gpu: dict[str, Any] | None) -> str:
+    """How the profile declares that it trains, and whether that fits."""
+    way, processes = told["declared"], told["processes"]
+    spread = "one process" if processes == 1 else f"{processes} processes"
+    if told["sharding"] == "fsdp":
+        spread += ", each with its part of the frozen layers"
+    said = f"as declared: {WAYS[way]} in {spread}"
+    if gpu and not told[way].get("fits", True):
+        other = next((w for w in WAYS if w != way and w in told and told[w].get("fits")), None)
+        said += f"; this does NOT fit into {gpu['memory_gib']:g} GiB: set `compute` of the profile"
+        said += f" (`weights: {other}` fits)" if other == "nf4" else " (`sharding: fsdp` over more `processes`)"
+    return said
+
+
 def _notes(found: dict[str, Any]) -> list[str]:
     runs, gpu, total = found["runs"], found["gpu"], found["total"]
     notes = []
@@ -128,6 +142,7 @@ def _notes(found: dict[str, Any]) -> list[str]:
         notes.append(
             f"training of those with a time: {total['measured_seconds'] / 60:.1f} minutes, by measured seconds a pair"
         )
+    notes += list(dict.fromkeys(_held(r["memory"], gpu) for r in runs if r["memory"]))
     processes = {r["memory"]["processes"] for r in runs if r["memory"]}
     if processes:
         shared = "" if processes == {1} else f", of each of {max(processes)} processes"

@@ -11,7 +11,7 @@ from foundry_pipeline.declarations.compute import Compute
 from foundry_pipeline.declarations.generation import AnyTeacher, StudentServer
 from foundry_pipeline.declarations.guards import Guards
 from foundry_pipeline.declarations.judging import RUBRIC_LOCAL, AnyJudge
-from foundry_pipeline.declarations.parity import Parity
+from foundry_pipeline.declarations.parity import Imatrix, Parity
 from foundry_pipeline.declarations.planning import CheckpointName, NamedCheckpoint, Planning
 from foundry_pipeline.declarations.remote import Budget
 from foundry_pipeline.declarations.resources import ResourceTable
@@ -115,6 +115,7 @@ class Run(Declaration):
     checkpoints: dict[CheckpointName, NamedCheckpoint] = Field(
         default={}, description="steps on the way whose adapters are kept and judged, each a serving mode by its name"
     )
+    imatrix: Imatrix | None = Field(default=None, description="for its quantized files; empty: what the profile says")
     reported: tuple[str, ...] = Field(default=(), description="rows of the reported scores that belong to this run")
     resources: ResourceTable = Field(
         default=ResourceTable(), description="what its work asks of a cluster, where that differs from the profile's"
@@ -288,6 +289,9 @@ class Profile(Declaration):
     filters: Filters = Filters()
     expectations: Expectations = Expectations()
     parity: Parity = Parity()
+    imatrix: Imatrix | None = Field(
+        default=None, description="quantize by an importance matrix from training text; empty: without one"
+    )
     judge: str = Field(description="rubric-local, which needs no key, or a name from `judges`")
     judges: dict[str, AnyJudge] = Field(
         default={}, description="judges that are models, by the names they are chosen by"

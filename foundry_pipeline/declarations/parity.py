@@ -52,3 +52,14 @@ class Parity(Declaration):
     @classmethod
     def _every_mode(cls, given: dict[ExportMode, Agreement]) -> dict[ExportMode, Agreement]:
         return {**_DEFAULTS, **given}  # type: ignore[dict-item]
+
+
+class Imatrix(Declaration):
+    """An importance matrix for the GGUF types of fewer than eight bits, made from the run's own training text."""
+
+    tokens: int = Field(
+        default=16_384,
+        ge=256,
+        le=10_000_000,
+        description="tokens of prompts and chosen answers that the model reads for it",
+    )

@@ -5,7 +5,9 @@
 {"stage": "gguf", "model_dir": …, "model_name": …, "types": ["f16", …], "metadata": {"general.description": …}}
                                                        folder → result/<type>.gguf; `metadata` may be left out.
                                                        With "origin": {…} the files say where they come from; with
-                                                       "adapter_dir": … the adapter alone becomes result/lora.gguf
+                                                       "adapter_dir": … the adapter alone becomes result/lora.gguf;
+                                                       with "imatrix": {"parquet": …, "tokens": 16384} the smaller types
+                                                       are rounded by the importance of their inputs over that text
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from foundry_pipeline.declarations.assets import HubModel, PypiModel
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.export.gguf import write_bfloat16, write_gguf
 from foundry_pipeline.export.gguf_keys import Origin, origin_from
+from foundry_pipeline.export.imatrix import measure
 from foundry_pipeline.export.lora_gguf import FILE as LORA_FILE
 from foundry_pipeline.export.lora_gguf import unknown_layout, write_lora_gguf
 from foundry_pipeline.export.merge import merge
@@ -40,6 +43,12 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
             return merge(Path(spec["base_dir"]), Path(spec["adapter_dir"]), out)
         if spec["stage"] == "gguf":
             session.log(f"converting to {', '.join(spec['types'])}")
+            importance = None
+            if told := spec.get("imatrix"):
+                session.log(f"weighing inputs by {told['tokens']} tokens of training text")
+                importance = measure(
+                    Path(spec["model_dir"]), Path(told["parquet"]), tokens=int(told["tokens"]), log=session.log
+                )
             origin = origin_from(spec["origin"]) if spec.get("origin") else None
             sizes = write_gguf(
                 Path(spec["model_dir"]),
@@ -49,8 +58,10 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
                 threads=int(spec.get("threads", 2)),
                 metadata=spec.get("metadata"),
                 origin=origin,
+                importance=importance,
             )
-            return {"bytes_by_type": sizes, **adapter_file(spec, origin, out, session)}
+            weighed = {} if importance is None else {"imatrix": importance.facts()}
+            return {"bytes_by_type": sizes, **weighed, **adapter_file(spec, origin, out, session)}
         raise FoundryError(f"no export stage `{spec['stage']}`", where="stage", mend="dense, merge or gguf")
 
 

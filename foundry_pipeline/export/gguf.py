@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.export.gguf_keys import Origin
+from foundry_pipeline.export.imatrix import Importance
 from foundry_pipeline.launch import script_environment
 from foundry_pipeline.models.base import quiet_transformers, require_space
 
@@ -27,6 +29,8 @@ QUANTIZED = {
     "q5_k_m": ("LLAMA_FTYPE_MOSTLY_Q5_K_M", 6.7),
     "q4_k_m": ("LLAMA_FTYPE_MOSTLY_Q4_K_M", 6.4),
 }
+WEIGHTED = ("q5_k_m", "q4_k_m")
+"""Types that an importance matrix changes: eight bits are rounded to the nearest, whatever matters."""
 _VOCABULARY_BYTES = 8_000_000  # tokens and merges, in every file
 
 
@@ -39,12 +43,13 @@ def write_gguf(
     threads: int,
     metadata: Mapping[str, str] | None = None,
     origin: Origin | None = None,
+    importance: Importance | None = None,
 ) -> dict[str, int]:
     """Convert `folder` (safetensors, 16 bits) into the existing folder `out`, one `<type>.gguf` each.
 
     `name` is written as `general.name`; the converter would otherwise put the folder's name there, and equal models
     would differ. `metadata` are further `general.*` strings, such as `general.description`; `origin` tells where the
-    weights come from, and its name goes before `name`. `f16` is made in any case, since the others are made from it,
+    weights come from, and its name goes before `name`. With `importance` the types of less than eight bits are rounded by it. `f16` is made in any case, since the others are made from it,
     and kept only when asked for. Returns {type: bytes}. Raises FoundryError
     where the converter or the quantizer fails, where the disk has too little room, and where a file would ask the
     model in another way than the folder does (see `check_chat`).
@@ -59,7 +64,7 @@ def write_gguf(
     _convert(folder, half, name, metadata or {}, origin)
     for kind in types:
         if kind != "f16":
-            _quantize(half, out / f"{kind}.gguf", kind, threads)
+            _quantize(half, out / f"{kind}.gguf", kind, threads, importance)
     if "f16" not in types:
         half.unlink()
     for kind in types:
@@ -145,7 +150,7 @@ def write_bfloat16(source: Path, target: Path, *, threads: int) -> None:
     _quantize(source, target, "bf16", threads)
 
 
-def _quantize(source: Path, target: Path, kind: str, threads: int) -> None:
+def _quantize(source: Path, target: Path, kind: str, threads: int, importance: Importance | None = None) -> None:
     import llama_cpp
 
     from foundry_pipeline.models.llama_log import silence
@@ -155,7 +160,10 @@ def _quantize(source: Path, target: Path, kind: str, threads: int) -> None:
     params.ftype = getattr(llama_cpp, "LLAMA_FTYPE_MOSTLY_BF16" if kind == "bf16" else QUANTIZED[kind][0])
     params.allow_requantize = kind == "bf16"  # from fewer bits to more nothing is lost a second time
     params.nthread = threads
-    code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), params)
+    with ExitStack() as held:
+        if importance is not None and kind in WEIGHTED:
+            params.imatrix = held.enter_context(importance.entries())
+        code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), params)
     if code != 0:
         target.unlink(missing_ok=True)
         raise FoundryError(

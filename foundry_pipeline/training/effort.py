@@ -97,11 +97,20 @@ class Memory:
 
 
 def memory(
-    shape: Shape, *, rank: int, optimizer: str, weights: Weights, tokens: int, context: float, recompute: bool
+    shape: Shape,
+    *,
+    rank: int,
+    optimizer: str,
+    weights: Weights,
+    tokens: int,
+    context: float,
+    recompute: bool,
+    shards: int = 1,
 ) -> Memory:
     """What one process holds at its largest: `tokens` in one forward pass, each looking back on `context` tokens.
 
-    With `recompute` a layer keeps only its input, and one layer at a time is held whole.
+    With `recompute` a layer keeps only its input, and one layer at a time is held whole. Linear layers that are shared out
+    among `shards` processes are there in part, and two of them whole: the one at work and the one that is fetched.
     """
     adapter = rank * shape.lora_per_rank
     rest = shape.parameters - shape.linear
@@ -110,6 +119,9 @@ def memory(
         "float32": 4.0 * shape.parameters,
         "nf4": _NF4_BYTES * shape.linear + 2 * rest,  # embeddings, norms and output layer stay in bfloat16
     }[weights]
+    if shards > 1:
+        linear = shape.linear * (4.0 if weights == "float32" else 2.0)
+        frozen += linear / shards + 2 * linear / shape.layers - linear
     wide = 4 if weights == "float32" else 2
     layer = _layer_bytes(shape, context, wide) * tokens
     held = shape.layers * shape.hidden * wide * tokens + layer if recompute else shape.layers * layer

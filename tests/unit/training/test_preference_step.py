@@ -16,12 +16,11 @@ from transformers import (
     Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
-    PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
-from benchmarks.trl_peer import trl_loss, trl_trainer
+from benchmarks.trl_peer import trl_loss, trl_trainer, word_tokenizer
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.training.preference import attention
 from foundry_pipeline.training.preference.layout import Span, pack, shares
@@ -136,15 +135,7 @@ def test_it_shows_when_the_rejected_answer_sees_the_chosen_one(monkeypatch: pyte
 
 @pytest.mark.parametrize("method", ["orpo", "dpo"])
 def test_it_agrees_with_trl(method: str) -> None:
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2}, unk_token="<unk>")),
-        pad_token="<pad>",
-        eos_token="<eos>",
-        unk_token="<unk>",
-    )
+    tokenizer = word_tokenizer()
     model = tiny("llama")
     more = {}
     if method == "dpo":
