@@ -38,7 +38,12 @@ def _device(d: Declarations) -> dict[str, Any]:
     built = f"torch {torch.__version__}, " + (
         f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
     )
-    out = {"what": "trains on", "ok": True, "found": f"{names[0] if names else 'the processor'} ({built})", "mend": ""}
+    out: dict[str, Any] = {
+        "what": "trains on",
+        "ok": True,
+        "found": f"{names[0] if names else 'the processor'} ({built})",
+        "mend": "",
+    }
     if compute.device == "cpu" or (compute.device == "auto" and not names):
         return out | {"found": f"the processor ({built})"}
     if len(names) < wanted:
@@ -91,7 +96,7 @@ def _weights(d: Declarations, chain: Chain, settings: Settings) -> dict[str, Any
 def _keys(d: Declarations) -> list[dict[str, Any]]:
     from foundry_pipeline.models.remote.service import KEYS
 
-    asked = {"teacher": d.profile.teacher}
+    asked: dict[str, Any] = {"teacher": d.profile.teacher}
     if d.profile.judge in d.profile.judges:
         asked["judge"] = d.profile.judges[d.profile.judge]
     out = []

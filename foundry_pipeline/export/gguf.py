@@ -64,7 +64,7 @@ def write_gguf(
     _convert(folder, half, name, metadata or {}, origin)
     for kind in types:
         if kind != "f16":
-            _quantize(half, out / f"{kind}.gguf", kind, threads, importance)
+            quantize(half, out / f"{kind}.gguf", kind, threads, importance)
     if "f16" not in types:
         half.unlink()
     for kind in types:
@@ -147,10 +147,11 @@ def write_bfloat16(source: Path, target: Path, *, threads: int) -> None:
     Raises FoundryError where it cannot, and where the disk has too little room for a file of at least two bits a weight.
     """
     require_space(target.parent, source.stat().st_size * 8)
-    _quantize(source, target, "bf16", threads)
+    quantize(source, target, "bf16", threads)
 
 
-def _quantize(source: Path, target: Path, kind: str, threads: int, importance: Importance | None = None) -> None:
+def quantize(source: Path, target: Path, kind: str, threads: int, importance: Importance | None = None) -> None:
+    """One GGUF file in another type; `importance` is heeded by the types in WEIGHTED. Raises FoundryError."""
     import llama_cpp
 
     from foundry_pipeline.models.llama_log import silence

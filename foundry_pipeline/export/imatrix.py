@@ -66,6 +66,7 @@ def measure(model: Path, parquet: Path, *, tokens: int, log: Callable[[str], Non
     so that marks of a turn weigh what they will weigh in use. Raises FoundryError for a dataset without a usable row, for a
     model whose layers llama.cpp does not know, and for activations that are no finite numbers.
     """
+    import numpy as np
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -92,7 +93,7 @@ def measure(model: Path, parquet: Path, *, tokens: int, log: Callable[[str], Non
         for handle in handles:
             handle.remove()
     means = {name: (total / counts[name]).float().cpu().numpy() for name, total in sums.items() if counts[name]}
-    if wrong := next((name for name, values in means.items() if not bool((values >= 0).all())), None):
+    if wrong := next((name for name, values in means.items() if not bool(np.isfinite(values).all())), None):
         raise FoundryError(
             f"inputs of {wrong} are no finite numbers, so nothing can be weighed by them",
             where=str(model),

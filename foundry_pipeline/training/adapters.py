@@ -39,7 +39,7 @@ def load_trainable(
     require_full_precision(base_dir)  # here and not only when it is merged, after the training is paid for
     tokenizer = AutoTokenizer.from_pretrained(base_dir, local_files_only=True)
     dtype = torch.bfloat16 if values.precision == "bfloat16" else torch.float32
-    placed = None if device == "cpu" or compute.sharding == "fsdp" else device
+    placed: Any = None if device == "cpu" or compute.sharding == "fsdp" else device
     form: dict[str, Any] = {}
     if compute.weights == "nf4":
         form, placed = {"quantization_config": four_bits(dtype)}, {"": device}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from foundry_pipeline.chain.graph import load_chain
 from foundry_pipeline.chain.planning import Rows, count_rows, plan
 from foundry_pipeline.cli.plan import view
+from foundry_pipeline.declarations.compute import Compute
 from foundry_pipeline.lineage.store import Record
 from foundry_pipeline.settings import Settings
 from foundry_pipeline.training.keep import kept_steps
@@ -125,3 +127,34 @@ def test_a_built_dataset_is_counted_as_training_splits_it(tmp_path: Path) -> Non
     assert rows == Rows(frame.height, shown, rows.validation, "built dataset")
     assert 0 < rows.validation <= -(-shown * 3 // 10)
     assert rows.training == shown - rows.validation
+
+
+def test_a_plan_goes_by_how_the_profile_says_that_it_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    d, chain = load_chain(Settings(ROOT, tmp_path, "full"))
+    (one,) = plan(d, chain, ["madison_r2"])["runs"]
+
+    def under(**compute: Any) -> dict[str, Any]:
+        profile = d.profile.model_copy(update={"compute": Compute.model_validate(compute)})
+        found = plan(replace(d, profile=profile), chain, ["madison_r2"])
+        view(found)
+        (row,) = found["runs"]
+        return row
+
+    four = under(processes=4, sharding="fsdp")
+    # a quarter of the frozen layers, two of them whole, and all that is not shared out
+    linear, layers = 2 * one["shape"]["linear"], one["shape"]["layers"]
+    saved = one["memory"]["bfloat16"]["weights"] - four["memory"]["bfloat16"]["weights"]
+    assert saved == pytest.approx(linear * (3 / 4 - 2 / layers), abs=2)
+    assert four["memory"]["nf4"] == one["memory"]["nf4"]
+    assert four["planned"]["seconds"] == pytest.approx(one["planned"]["seconds"] / 4)
+    assert four["planned"]["usd"] == pytest.approx(one["planned"]["usd"])
+    # a step has four pairs: half of eight processes would have nothing to do
+    eight = under(processes=8, sharding="fsdp")
+    assert eight["planned"]["usd"] == pytest.approx(2 * one["planned"]["usd"])
+    kept = under(gradient_checkpointing=False)
+    assert kept["memory"]["bfloat16"]["activations"] > 5 * one["memory"]["bfloat16"]["activations"]
+    shown = capsys.readouterr().out
+    assert "bf16 LoRA in 4 processes, each with its part of the frozen layers" in shown
+    assert "does NOT fit into 80 GiB" in shown
+    under(weights="nf4")
+    assert "as declared: QLoRA nf4 in one process" in capsys.readouterr().out

@@ -1,8 +1,12 @@
-"""A dataset of six short pairs, hyperparameters of a training that takes seconds, and a session that can be cut off."""
+"""A dataset of six short pairs, hyperparameters and spec of a training that takes seconds, and a session that can be cut off."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+import polars as pl
 
 from foundry_pipeline.launch import ScriptSession
 from foundry_pipeline.training.plan import Hyperparameters
@@ -45,6 +49,26 @@ def hyperparameters(**changes: Any) -> Hyperparameters:
         "validation_fraction": 0.0,
     }
     return Hyperparameters(**values | changes)
+
+
+def spec_for(base: Path, folder: Path, rows: list[dict[str, Any]] | None = None, **changes: Any) -> dict[str, Any]:
+    """Writes a dataset into `folder` and returns a spec for it, without `work`."""
+    parquet = folder / "pairs.parquet"
+    pl.DataFrame(rows or small_pairs()).write_parquet(parquet)
+    values = asdict(hyperparameters(**changes))
+    return {
+        "run": "small",
+        "base_dir": str(base),
+        "base_hash": "b" * 64,
+        "dataset_parquet": str(parquet),
+        "dataset_hash": "d" * 64,
+        "method": values["method"],
+        "declared": {},
+        "effective": values,
+        "seed": 42,
+        "threads": 2,
+        "save_every_steps": 2,
+    }
 
 
 class Quiet(ScriptSession):
