@@ -42,6 +42,7 @@ CODE = tuple(
         "plan",
         "machine",
         "sharding",
+        "placed",
         "preference.layout",
         "preference.attention",
         "preference.sdpa",

@@ -22,18 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foundry_pipeline.declarations.compute import Compute
 from foundry_pipeline.launch import ScriptSession, atomic_folder, cannot_write, read_json, script_main, write_json
 from foundry_pipeline.training import machine
-from foundry_pipeline.training.adapters import attention_kind, load_trainable, recomputes
 from foundry_pipeline.training.checkpoints import Checkpoint, last_usable, seal
 from foundry_pipeline.training.curriculum import windows
 from foundry_pipeline.training.distributed import compute_of, launch_if_declared, place, require_declared
 from foundry_pipeline.training.keep import Keeper, kept_step
 from foundry_pipeline.training.live import Live
 from foundry_pipeline.training.loop import State, mean_loss, references, take_step
+from foundry_pipeline.training.placed import load_placed, what_it_came_to
 from foundry_pipeline.training.plan import MODULE, Hyperparameters, fingerprint
-from foundry_pipeline.training.sharding import mesh_of, share_out
 from foundry_pipeline.training.team import Team, team_size
 from foundry_pipeline.training.tokens import Example, load_examples, split
 from foundry_pipeline.training.watch import Watch, error_of, known_collapse
@@ -154,7 +152,7 @@ def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: S
     live = Live(work, spec.get("tensorboard"), mark)
     try:
         machine.make_repeatable(spec["seed"], max(1, spec["threads"] // team.here))
-        model, tokenizer = _load(spec, values, compute, device, team, local)
+        model, tokenizer = load_placed(spec, values, compute, device, team, local)
         order = spec.get("order", "shuffle")
         parquet = Path(spec["dataset_parquet"])
         examples, dropped = load_examples(parquet, tokenizer, values.method, values.max_length, order)
@@ -216,34 +214,8 @@ def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: S
     rows = len(examples)
     return Trained(
         state, team.size, rows, training, validation, dropped, validation_loss, starts, before, seconds,
-        len(taken), taken, watch.facts(state), keeper, int(peak), int(peak_gpu), _told(compute, device),
+        len(taken), taken, watch.facts(state), keeper, int(peak), int(peak_gpu), what_it_came_to(compute, device),
     )  # fmt: skip
-
-
-def _load(
-    spec: dict[str, Any], values: Hyperparameters, compute: Compute, device: str, team: Team, local: int
-) -> tuple[Any, Any]:
-    """Model and tokenizer in this process. Weights that are shared out pass main memory whole, so the processes of a
-    machine load them one after the other."""
-    base = Path(spec["base_dir"])
-    if compute.sharding == "none":
-        return load_trainable(base, values, compute, device)
-    team.in_step = True
-    mesh = mesh_of(team, device)
-
-    def load() -> tuple[Any, Any]:
-        machine.reseed(spec["seed"])
-        model, tokenizer = load_trainable(base, values, compute, device)
-        share_out(model, mesh, device)
-        return model, tokenizer
-
-    return team.in_turn(local, load)
-
-
-def _told(compute: Compute, device: str) -> dict[str, Any]:
-    """What the profile's `compute` came to here, for the manifest; empty where the profile says nothing of it."""
-    decided = {"attention": attention_kind(compute, device), "gradient_checkpointing": recomputes(compute, device)}
-    return {**compute.deciding(), **decided} if compute.deciding() else {}
 
 
 def summable(number: int) -> Any:
