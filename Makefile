@@ -92,3 +92,9 @@ fuzz: setup
 # Wants quiet: ten runs of Dagster at once are more than two cores' work by themselves.
 bench-ray: setup
 	python -m benchmarks.ray_path
+
+# The whole chain with its artifacts on an S3-compatible server (the tests run it to its dataset), and what that costs.
+.PHONY: shared-store
+shared-store: setup
+	WHOLE_CHAIN=1 pytest -n 0 tests/pipeline/test_shared_chain.py
+	python -m benchmarks.shared_store
