@@ -108,6 +108,13 @@ def eval_stage(d: Declarations, run: Run, *, attempt: int = 0) -> Stage:
         code=(
             "foundry_pipeline.evaluation.evaluate",
             "foundry_pipeline.evaluation.rubric",
+            "foundry_pipeline.evaluation.grounding",
+            "foundry_pipeline.evaluation.integrity",
+            "foundry_pipeline.evaluation.judges",
+            "foundry_pipeline.evaluation.ngram",
+            "foundry_pipeline.evaluation.overlap",
+            "foundry_pipeline.evaluation.stylometry",
+            "foundry_pipeline.breaks",
             "foundry_pipeline.evaluation.scoring",
             "foundry_pipeline.evaluation.controls",
             "foundry_pipeline.evaluation.judge_checks",

@@ -307,7 +307,9 @@ def responses_stage(d: Declarations, run: Run, evaluation: Evaluation, *, base: 
         },
         code=(
             *MANY_CODE,
+            "foundry_pipeline.models.chat",
             "foundry_pipeline.models.requests",
+            "foundry_pipeline.models.sampling",
             "foundry_pipeline.models.hf_backend",
             "foundry_pipeline.models.llama_backend",
             "foundry_pipeline.models.llama_sampling",

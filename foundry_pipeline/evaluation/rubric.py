@@ -60,7 +60,7 @@ ENOUGH_WORDS = 25  # fewer do not show a style
 _MODULES = tuple(
     f"foundry_pipeline.{name}"
     for name in (
-        ("textstats", "declarations.sources")
+        ("textstats", "breaks", "declarations.sources")
         + ("evaluation.rubric", "evaluation.stylometry", "evaluation.grounding", "evaluation.integrity")
         + ("evaluation.ngram", "evaluation.overlap", "evaluation.judges")
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +12,7 @@ import pytest
 from foundry_pipeline.chain.graph import build_chain, same_here
 from foundry_pipeline.chain.student_stages import student_demand, wanted_responses
 from foundry_pipeline.declarations import Declarations, load
+from foundry_pipeline.evaluation.rubric import _MODULES
 from foundry_pipeline.settings import Settings
 from tests.conftest import ROOT
 
@@ -36,6 +39,28 @@ def test_datasets_come_from_models_where_the_record_says_so(declared: Declaratio
     assert "madison_dataset_v5" in above("madison_qwen3_v2_adapter")
     assert "madison_qwen3_v1_merged" in above("madison_sft_v1_adapter")
     assert not above("madison_dataset_v3b") & {n for n in chain.stages if n.endswith("_adapter")}
+
+
+def reached(modules: Iterable[str]) -> set[str]:
+    """Modules of the project that these import, and those in turn, wherever in a file the import stands."""
+    found, todo = set(modules), list(modules)
+    while todo:
+        path = ROOT / f"{todo.pop().replace('.', '/')}.py"
+        nodes = ast.walk(ast.parse(path.read_text())) if path.is_file() else ()
+        for name in (n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module):
+            if name.startswith("foundry_pipeline.") and name not in found:
+                found.add(name)
+                todo.append(name)
+    return found
+
+
+def test_a_score_is_of_the_code_that_judged_it(declared: Declarations, tmp_path: Path) -> None:
+    """A judge whose reading of an answer changed anywhere is not taken for the one that gave the recorded scores."""
+    judging = {m for m in reached(_MODULES) if m.startswith("foundry_pipeline.evaluation") or m.endswith(".breaks")}
+    code = set(chain_of(declared, tmp_path).stages["madison_r2_eval"].code)
+    assert judging <= code
+    # What adds marks up afterwards belongs to the evaluation, not to the judge's version.
+    assert judging - {f"foundry_pipeline.evaluation.{m}" for m in ("scoring", "judge_checks")} <= set(_MODULES)
 
 
 def test_the_declaration_of_a_stage_does_not_name_its_run(declared: Declarations, tmp_path: Path) -> None:
