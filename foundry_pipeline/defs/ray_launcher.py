@@ -48,6 +48,8 @@ class FoundryRayLauncher(RayRunLauncher):
         run, settings = context.dagster_run, load_settings()
         asked = asked_by_run(load_chain(settings)[0])
         self._cluster.check(asked)
+        # A node takes a folder that is absent for one that it does not share; the very first run finds none.
+        settings.store.mkdir(parents=True, exist_ok=True)
         origin = dg._check.not_none(run.job_code_origin)
         arguments = ExecuteRunArgs(
             job_origin=origin, run_id=run.run_id, instance_ref=None, set_exit_code_on_failure=True

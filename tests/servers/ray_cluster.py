@@ -71,8 +71,11 @@ class RayNodes:
 
     def _answers(self, ip: str) -> None:
         until = time.monotonic() + 120
+        asked = urllib.request.Request(
+            f"{self.address}/api/version", headers={"Authorization": f"Bearer {self._token}"}
+        )
         while True:
-            with suppress(OSError), urllib.request.urlopen(f"{self.address}/api/version", timeout=5):
+            with suppress(OSError), urllib.request.urlopen(asked, timeout=5):
                 return
             told = (self.folder / f"{ip}.log").read_text(errors="replace")
             assert self._nodes[ip].poll() is None, told[-3000:]
