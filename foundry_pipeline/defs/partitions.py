@@ -68,6 +68,11 @@ def placed(chain: Chain) -> list[Placed]:
     return [Placed(name, stages) for name, stages in found.items()]
 
 
+def placed_at(chain: Chain, name: str) -> Placed:
+    """The asset of that name; raises KeyError where there is none."""
+    return {asset.name: asset for asset in placed(chain)}[name]
+
+
 def dependencies(chain: Chain, asset: Placed) -> list[dg.AssetDep]:
     """What an asset is made from. Of another run under several seeds it is that run's first combination."""
     out = []

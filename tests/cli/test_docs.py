@@ -19,6 +19,7 @@ from foundry_pipeline.defs.assets import stage_asset
 from foundry_pipeline.defs.checks import chain_checks
 from foundry_pipeline.defs.documented import asset_nodes, histories
 from foundry_pipeline.defs.gathered import gathered
+from foundry_pipeline.defs.partitions import placed_at
 from foundry_pipeline.docs.catalog import build_catalog, undeclared
 from foundry_pipeline.docs.descriptions import load_descriptions
 from foundry_pipeline.docs.manifest import build_manifest
@@ -60,7 +61,7 @@ def copy(made: Project, tmp_path: Path) -> Project:
 def instance(loaded: Loaded) -> Iterator[dg.DagsterInstance]:
     """A history in which one dataset was materialized and checked."""
     d, chain, _ = loaded
-    asset = stage_asset(d, chain, chain.stages[V1], load_descriptions(d.root))
+    asset = stage_asset(d, chain, placed_at(chain, V1), load_descriptions(d.root))
     checks = [c for c in chain_checks(d, chain) if {k.asset_key.path[-1] for k in c.check_keys} == {V1}]
     with dg.DagsterInstance.ephemeral() as kept:
         resources = {"pipes": dg.PipesSubprocessClient()}

@@ -18,6 +18,7 @@ from foundry_pipeline.chain.graph import load_chain
 from foundry_pipeline.chain.stage import BuildContext, Built
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.defs.assets import stage_asset
+from foundry_pipeline.defs.partitions import placed_at
 from foundry_pipeline.docs.descriptions import load_descriptions
 from foundry_pipeline.launch import write_json
 from foundry_pipeline.settings import load_settings
@@ -62,7 +63,7 @@ def test_it_fails_with_its_reason_and_is_shown_as_collapsed(
 ) -> None:
     d, graph = chain
     blocks = load_descriptions(project.root)
-    assets = [stage_asset(d, graph, graph.stages[name], blocks) for name in (ADAPTER, MERGED)]
+    assets = [stage_asset(d, graph, placed_at(graph, name), blocks) for name in (ADAPTER, MERGED)]
     resources = {"pipes": dg.PipesSubprocessClient()}
     for _ in range(2):  # the second time it is known
         run = dg.materialize(assets, instance=instance, resources=resources, raise_on_error=False)

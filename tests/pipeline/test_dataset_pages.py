@@ -10,6 +10,7 @@ import pytest
 from foundry_pipeline.chain.graph import load_chain
 from foundry_pipeline.defs.assets import stage_asset
 from foundry_pipeline.defs.checks import chain_checks
+from foundry_pipeline.defs.partitions import placed_at
 from foundry_pipeline.docs.descriptions import load_descriptions
 from foundry_pipeline.settings import Settings
 from tests.prepared import V1, prepare
@@ -19,7 +20,7 @@ from tests.prepared import V1, prepare
 def result(tmp_path_factory: pytest.TempPathFactory) -> dg.ExecuteInProcessResult:
     project = prepare(tmp_path_factory.mktemp("prepared") / "project")
     d, chain = load_chain(Settings(project.root, project.store, "tiny"))
-    asset = stage_asset(d, chain, chain.stages[V1], load_descriptions(project.root))
+    asset = stage_asset(d, chain, placed_at(chain, V1), load_descriptions(project.root))
     checks = [c for c in chain_checks(d, chain) if {k.asset_key.path[-1] for k in c.check_keys} == {V1}]
     with dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize(

@@ -46,9 +46,10 @@ class Exported:
         self.settings = Settings(prepare(root, dense=tiny).root, root / ".foundry", "tiny")
         profile = root / "assets/profiles/tiny.yaml"
         # Random weights agree less well than trained ones when they are rounded.
-        profile.write_text(
-            profile.read_text() + "parity:\n  tokens: 48\n  bounds: {q4_k_m: {max_kl: 1.0, min_top1: 0.2}}\n"
-        )
+        bounds = "parity:\n  tokens: 48\n  bounds: {q4_k_m: {max_kl: 1.0, min_top1: 0.2}}"
+        text, there = re.subn(r"^parity: .*$", bounds, profile.read_text(), flags=re.MULTILINE)
+        assert there == 1
+        profile.write_text(text)
         self.profile = profile
         self.exports = exports
         publish_folder(self.chain()[1], "keeper_first_adapter", adapter)
@@ -83,13 +84,14 @@ def materialize(exported: Exported, instance: dg.DagsterInstance) -> dg.ExecuteI
     """GGUF files, their checks, and the answers, in one run."""
     from foundry_pipeline.defs.assets import stage_asset
     from foundry_pipeline.defs.parity_checks import parity_checks
+    from foundry_pipeline.defs.partitions import placed_at
     from foundry_pipeline.docs.descriptions import load_descriptions
 
     d, chain = exported.chain()
     blocks = load_descriptions(exported.settings.root)
-    assets = [stage_asset(d, chain, chain.stages[name], blocks) for name in (GGUF, RESPONSES)]
+    assets = [stage_asset(d, chain, placed_at(chain, name), blocks) for name in (GGUF, RESPONSES)]
     return dg.materialize(
-        [*assets, parity_checks(d, chain, chain.stages[GGUF])],
+        [*assets, parity_checks(d, chain, placed_at(chain, GGUF))],
         resources={"pipes": dg.PipesSubprocessClient()},
         instance=instance,
         raise_on_error=False,
