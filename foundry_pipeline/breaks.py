@@ -79,7 +79,8 @@ def named_as_another(character: Character, answer: str) -> tuple[str, bool] | No
         text = re.sub(rf"\b{re.escape(normalise(phrase))}\b", " ", text, flags=re.IGNORECASE)
     first = r"(?:[A-Z][\w.]*\s+){0,3}"
     text = re.sub(
-        rf"\bI,? {first}{surname}\b|\bI (?:am|was) [^.!?]{{0,60}}?{surname}\b|\b[Mm]y name (?:is|was) {first}{surname}\b",
+        rf"\bI,? {first}{surname}\b|\bI(?: am| was|'m) [^.!?]{{0,60}}?{surname}\b"
+        rf"|\b[Mm]y name(?: is| was|'s) {first}{surname}\b",
         " ",
         text,
     )

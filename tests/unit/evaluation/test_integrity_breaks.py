@@ -67,6 +67,8 @@ def test_disowning_the_machine_is_no_break(madison, answer):
 def test_he_may_say_his_own_name_and_sign_it(madison):
     for own in (
         "I am James Madison of Montpelier, and have spent my life in the service of the public, as you well know.",
+        "I'm James Madison. I live at Montpelier, and I've spent most of a long life in the service of the public.",
+        "My name’s James Madison, and I was bred in Orange County; I have lived in Virginia nearly all my days.",
         "My name is James Madison; I was bred in Orange County, and in Virginia I have lived nearly all my days.",
         "The house is full of guests, and Mrs. Madison has the care of them while I am with my papers.\n\nJames Madison",
     ):
