@@ -23,7 +23,7 @@ def definitions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dg.Definitio
 def test_every_asset_is_described_owned_grouped_and_versioned(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     keys = graph.materializable_asset_keys
-    assert len(keys) == 86
+    assert len(keys) == 96
     for key in keys:
         node = graph.get(key)
         assert node.description

@@ -306,6 +306,7 @@ def evaluation_row(store: Store, run: str, marks: dict[str, list[float | None]])
         "input_hash": record.input_hash,
         "artifact_hash": record.content_hash,
         "categories": means,
+        "overall": sum(means.values()) / len(means),
     }
 
 
@@ -333,10 +334,13 @@ def test_without_the_evaluation_the_means_stand_alone_and_it_is_said(store: Stor
         "input_hash": "0" * 64,
         "artifact_hash": "0" * 64,
         "categories": {"ground_truth": 7.0},
+        "overall": 7.5,
     }
     found = joined(store, one, gone, MOVED)
     assert "evaluation of gone is not in the store" in found["how"]
     truth, voice = found["categories"]
     assert (truth["difference"], truth["low"], truth["n"]) == (2.0, None, 0)
     assert (voice["left"], voice["difference"]) == (None, None)
-    assert found["overall"] == {"difference": None, "low": None, "high": None, "n": 0}
+    overall = found["overall"]
+    assert (overall["difference"], overall["low"], overall["high"], overall["n"]) == (2.5, None, None, 0)
+    assert overall["verdict"] == "not compared question by question"
