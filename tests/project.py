@@ -16,6 +16,17 @@ ROOT = Path(__file__).resolve().parents[1]
 KEEPER = ROOT / "tests" / "characters" / "keeper"
 BIN = Path(sys.executable).parent
 HEAVY_SECONDS = 900
+# The test character's assets up to its dataset.
+DATA = {
+    "base_model_smollm2_135m",
+    "keeper_sources",
+    "keeper_passages",
+    "keeper_teacher_responses",
+    "keeper_student_responses",
+    "keeper_candidate_pairs",
+    "keeper_filtered_pairs",
+    "keeper_dataset_v1",
+}
 
 
 @dataclass

@@ -66,9 +66,9 @@ def read_text(text: str) -> Any:
     try:
         return _load(text, _Fast)
     except yaml.YAMLError:
-        # Read once more for a message that shows the line. What only libyaml refuses stays refused.
-        _load(text, _Plain)
-        raise
+        # PyYAML's own parser has the last word: its messages show the line, and the few texts that libyaml alone refuses
+        # (`[?]`) are read as they are where PyYAML was built without it.
+        return _load(text, _Plain)
 
 
 def _load(text: str, kind: Any) -> Any:

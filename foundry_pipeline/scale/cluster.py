@@ -142,11 +142,11 @@ class RayCluster:
             raise self.unreachable(error) from error
 
     def last_lines(self, job: str, count: int = 25) -> str:
-        """The end of a job's output; empty where it cannot be had, as that of a node that is gone."""
+        """The end of a job's output, or why it cannot be had (that of a node that is gone, say)."""
         try:
             return "\n".join(self.client.get_job_logs(job).splitlines()[-count:])
-        except Exception:  # what is asked for here only adds to a message
-            return ""
+        except Exception as error:  # what is asked for here only adds to a message, and must not stand in its place
+            return f"(the output of {job} cannot be had: {type(error).__name__}: {error})"
 
     def stop(self, job: str) -> None:
         """Ask a job to end, and wait until it has."""

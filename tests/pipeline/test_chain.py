@@ -10,19 +10,12 @@ import polars as pl
 import pytest
 
 from foundry_pipeline.lineage.hashing import folder_files
-from tests.project import ROOT, Project, contents
+from tests.project import DATA, ROOT, Project, contents
 
 pytestmark = pytest.mark.chain
 
 CHAIN = {
-    "base_model_smollm2_135m",
-    "keeper_sources",
-    "keeper_passages",
-    "keeper_teacher_responses",
-    "keeper_student_responses",
-    "keeper_candidate_pairs",
-    "keeper_filtered_pairs",
-    "keeper_dataset_v1",
+    *DATA,
     "keeper_first_adapter",
     "keeper_first_merged",
     "keeper_first_gguf",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import Project, contents, make_project, share_base_model
+from tests.project import DATA, Project, contents, make_project, share_base_model
 from tests.servers.s3 import S3, SECRET, s3_server
 
 pytestmark = pytest.mark.chain
@@ -22,16 +22,6 @@ pytestmark = pytest.mark.chain
 WEIGHTS = (".gguf", ".safetensors")
 WHOLE = bool(os.environ.get("WHOLE_CHAIN"))
 LAST = "keeper_first_serving_matrix" if WHOLE else "keeper_dataset_v1"
-DATA = {
-    "base_model_smollm2_135m",
-    "keeper_sources",
-    "keeper_passages",
-    "keeper_teacher_responses",
-    "keeper_student_responses",
-    "keeper_candidate_pairs",
-    "keeper_filtered_pairs",
-    "keeper_dataset_v1",
-}
 
 
 @dataclass

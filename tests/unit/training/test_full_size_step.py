@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from small_base import write_small_base
-from test_preference_step import PAIRS, example, gradients, tiny, worst
+from test_preference_step import PAIRS, example, gradients, leaking, tiny, worst
 from training_examples import hyperparameters
 
 from foundry_pipeline.declarations.compute import Compute
@@ -21,7 +21,6 @@ from foundry_pipeline.launch import read_facts, run_script
 from foundry_pipeline.training.adapters import load_trainable
 from foundry_pipeline.training.plan import MODULE
 from foundry_pipeline.training.preference import attention, sdpa
-from foundry_pipeline.training.preference.layout import Span
 from foundry_pipeline.training.preference.step import window_loss
 from tests.unit.export.tiny_model import write_tiny
 
@@ -49,13 +48,6 @@ def test_it_shows_when_torchs_kernels_let_the_rejected_answer_see_the_chosen_one
 ) -> None:
     model = tiny("llama")
     _, expected = step(model)
-
-    def leaking(span: Span) -> Any:
-        end = span.start + span.prompt + span.chosen
-        yield [slice(span.start, end)], [slice(span.start, end)], 0
-        if span.rejected:
-            branch = slice(end, span.end)
-            yield [branch], [slice(span.start, end), branch], span.prompt + span.chosen
 
     monkeypatch.setattr(sdpa, "sequences", leaking)
     _, found = step(model, "sdpa")

@@ -116,17 +116,19 @@ def test_loss_and_every_gradient_equal_the_plain_ones(family: str) -> None:
     assert worst(found, expected) < 1e-6
 
 
+def leaking(span: Span) -> Any:
+    """What reads what, with a fault: the rejected answer reads the chosen one, too."""
+    end = span.start + span.prompt + span.chosen
+    yield [slice(span.start, end)], [slice(span.start, end)], 0
+    if span.rejected:
+        branch = slice(end, span.end)
+        yield [branch], [slice(span.start, end), branch], span.prompt + span.chosen
+
+
 def test_it_shows_when_the_rejected_answer_sees_the_chosen_one(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny("llama")
     plain(model, PAIRS, "orpo", 0.1).backward()
     expected = gradients(model)
-
-    def leaking(span: Span) -> Any:
-        end = span.start + span.prompt + span.chosen
-        yield [slice(span.start, end)], [slice(span.start, end)], 0
-        if span.rejected:
-            branch = slice(end, span.end)
-            yield [branch], [slice(span.start, end), branch], span.prompt + span.chosen
 
     monkeypatch.setattr(attention, "sequences", leaking)
     _, found = packed_gradients(model)

@@ -109,9 +109,7 @@ def test_killed_torn_and_out_of_room_it_ends_with_the_same_bytes(
     assert not (broken / "checkpoints").exists()
 
     # a finished one is not done again
-    before = time.monotonic()
     run_script(MODULE, spec, broken)
-    assert time.monotonic() - before < 5
     assert read_facts(broken) == resumed
     assert "already trained" in capfd.readouterr().err
 
