@@ -6,6 +6,11 @@
 An embedding's cosine means nothing by itself. Each figure is therefore placed between what the character's passages
 reach at the median (0: no nearer than any page of his) and what the few nearest to the prompt reach (1: as near as the
 best he has to say). The passages that an answer was copied from take no part in that scale.
+
+What his record bears out is read in pieces of a like length, not sentence by sentence: a short sentence lies farther
+from everything than a long one, and how often a writer sets a full stop is his dress, not his matter. Texts of unlike
+length are made comparable so in retrieval (Kaszkiel & Zobel, "Effective ranking with arbitrary passages", Journal of
+the American Society for Information Science and Technology 52, 2001). A piece has the length of his usual sentence.
 """
 
 from __future__ import annotations
@@ -34,9 +39,8 @@ _ECHO_SHARE = 0.6  # of a sentence's words, from which it counts as the prompt s
 class Grounds:
     """All in [0, 1] but `leaning`, which is in [-1, 1]: +1 on the stance's side, -1 on the opponent's.
 
-    `relevance`: to the prompt and its subject; `record`: how well each sentence, by its length, is borne out by some
-    sentence of his;
-    `echo`: share of sentences that only repeat the prompt.
+    `relevance`: to the prompt and its subject; `record`: how well each piece, by its length, is borne out by some piece
+    of his; `echo`: share of sentences that only repeat the prompt.
     """
 
     relevance: float
@@ -47,12 +51,13 @@ class Grounds:
 
 @dataclass(frozen=True)
 class _Read:
-    """Embeddings of one text: its sentences (n × d) and the text as a whole (d), all of unit length.
+    """Embeddings of one text: its sentences (n × d), its pieces (m × d) and the text as a whole (d), of unit length.
 
-    `lengths` are the sentences' words, none below one.
+    `lengths` are the pieces' words, none below one.
     """
 
     sentences: np.ndarray
+    pieces: np.ndarray
     whole: np.ndarray
     lengths: np.ndarray
 
@@ -81,9 +86,10 @@ class Grounding:
     def __init__(self, texts: Sequence[str], embed: Embed) -> None:
         self._embed = embed
         self._known: dict[str, np.ndarray] = {}
+        self._piece_words = float(np.median([len(words(s)) for text in texts for s in _said(text)] or [1]))
         self._passages = self._read_all(list(texts))
-        self._sentences = np.concatenate([p.sentences for p in self._passages])
-        self._first = np.cumsum([0, *(len(p.sentences) for p in self._passages[:-1])])
+        self._pieces = np.concatenate([p.pieces for p in self._passages])
+        self._first = np.cumsum([0, *(len(p.pieces) for p in self._passages[:-1])])
         self._scales: dict[tuple[str, str, str], _Scales] = {}
         found = np.array([self._borne_out(p, {i}) for i, p in enumerate(self._passages)])
         self._record_scale = (float(np.median(found[:, 1])), float(np.percentile(found[:, 0], 25)))
@@ -91,7 +97,7 @@ class Grounding:
     def read(self, prompt: EvaluationPrompt, answer: str, left_out: Collection[int] = ()) -> Grounds:
         """Read an answer; `left_out` are the passages (by position) that it was copied from."""
         scales = self._scale(prompt)
-        said = sentences(normalise(answer))[:MAX_SENTENCES]
+        said = _said(answer)
         own = [s for s in said if _echo(s, prompt.text) < _ECHO_SHARE]
         echo = 1 - len(own) / len(said) if said else 0.0
         if not words(" ".join(own)):
@@ -113,19 +119,19 @@ class Grounding:
         )
 
     def _read_all(self, texts: list[str]) -> list[_Read]:
-        """Embeds every sentence and every window of the texts in one call."""
-        pieces: list[str] = []
-        parts: list[tuple[int, int, int]] = []
-        lengths: list[np.ndarray] = []
-        for text in texts:
-            said = sentences(normalise(text))[:MAX_SENTENCES]
-            windows = _windows(said)
-            parts.append((len(pieces), len(pieces) + len(said), len(pieces) + len(said) + len(windows)))
-            lengths.append(np.array([max(len(words(s)), 1) for s in said]))
-            pieces += said + windows
-        found = self._vectors(pieces)
+        """Embeds every sentence, every piece and every window of the texts in one call."""
+        cut = [(said, _pieces(said, self._piece_words), _windows(said)) for said in map(_said, texts)]
+        found = self._vectors([part for parts in cut for kind in parts for part in kind])
+        ends = np.cumsum([len(kind) for parts in cut for kind in parts])[:-1]
+        blocks = iter(np.split(found, ends))
         return [
-            _Read(found[a:b], _unit(found[b:c].mean(axis=0)), n) for (a, b, c), n in zip(parts, lengths, strict=True)
+            _Read(
+                sentences=next(blocks),
+                pieces=next(blocks),
+                whole=_unit(next(blocks).mean(axis=0)),
+                lengths=np.array([max(len(words(piece)), 1) for piece in pieces]),
+            )
+            for _, pieces, _ in cut
         ]
 
     def _vectors(self, texts: list[str]) -> np.ndarray:
@@ -153,12 +159,12 @@ class Grounding:
         return float(np.clip((margin - np.median(own)) / (_LEANING_SPREADS * spread), -1, 1))
 
     def _borne_out(self, text: _Read, left_out: Collection[int]) -> tuple[float, float]:
-        """Mean over the text's sentences of the nearest sentence in the passages not left out: in the nearest of these
-        passages, and in the middle one (what any page of his has in common with the sentence).
+        """Mean over the text's pieces of the nearest piece in the passages not left out: in the nearest of these
+        passages, and in the middle one (what any page of his has in common with the piece).
 
-        A sentence weighs by its words: what is said in passing ("That's basically it.") asks for no support.
+        A piece weighs by its words: what is said in passing ("That's basically it.") asks for no support.
         """
-        near = np.maximum.reduceat(text.sentences @ self._sentences.T, self._first, axis=1)
+        near = np.maximum.reduceat(text.pieces @ self._pieces.T, self._first, axis=1)
         if len(left_out) < len(self._passages):  # else there is nothing but them to be borne out by
             near = np.delete(near, sorted(left_out), axis=1)
         weights = text.lengths
@@ -174,6 +180,25 @@ def _between(value: float, floor: float, peak: float) -> float:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+
+
+def _said(text: str) -> list[str]:
+    return sentences(normalise(text))[:MAX_SENTENCES]
+
+
+def _pieces(said: Sequence[str], least: float) -> list[str]:
+    """Sentences in a row, joined until they have `least` words; what is left at the end goes with the last piece."""
+    out: list[list[str]] = []
+    held = least
+    for sentence in said:
+        if held >= least:
+            out.append([])
+            held = 0
+        out[-1].append(sentence)
+        held += len(words(sentence))
+    if len(out) > 1 and held < least:
+        out[-2:] = [out[-2] + out[-1]]
+    return [" ".join(piece) for piece in out]
 
 
 def _windows(said: Sequence[str]) -> list[str]:

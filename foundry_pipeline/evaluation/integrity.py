@@ -38,6 +38,9 @@ CAPS: dict[str, dict[str, float]] = {
 }
 NEGATIONS = frozenset(words("not no never nor neither none cannot without deny denied reject rejected against don't"))
 _NEGATION_REACH = 6  # words before a claim
+_DO = frozenset(("do", "does", "did"))
+_NEGATED = re.compile(r"^(\w+)n't$|^cannot$")
+_WHOLE = {"ca": "can", "wo": "will", "sha": "shall"}  # can't, won't, shan't without their n't
 _END = re.compile(r"[.!?…][\"'”’)\]*_]*\s*$")
 _FUNCTION = frozenset(FUNCTION_WORDS) | frozenset(words("i you he she we they me him us them my your his her"))
 
@@ -144,16 +147,47 @@ def _asserts(sentence: list[str], claim: list[str]) -> bool:
 def claims_met(answer: str, claims: Iterable[tuple[str, ...]]) -> float | None:
     """Share of the claims of which some alternative occurs in the answer; None where there are no claims.
 
-    In whatever form: who was `forbearing` has claimed `forbearance`, and citizens who are `classed` stand in `classes`
-    (stems by Porter's second algorithm, snowballstem.org). What is forbidden is still looked for word for word.
+    In whatever form: who was `forbearing` has claimed `forbearance`, citizens who are `classed` stand in `classes`
+    (stems by Porter's second algorithm, snowballstem.org), and who doesn't know says `know not`. What is forbidden is
+    still looked for word for word.
     """
-    said = f" {_stems(answer)} "
-    met = [any((stem := _stems(a)) and f" {stem} " in said for a in alternatives) for alternatives in claims]
+    said = words(answer)
+    forms = [f" {_stems(said)} ", f" {_stems(_without_do(said))} "]
+    met = [any(_occurs(words(a), forms) for a in alternatives) for alternatives in claims]
     return sum(met) / len(met) if met else None
 
 
-def _stems(text: str) -> str:
-    return " ".join(_stem(word.removesuffix("'s")) for word in words(text))
+def _occurs(claim: list[str], forms: list[str]) -> bool:
+    """Whether the claim, or the claim without `do`, stands in the answer said in the same way."""
+    looked_for = _stems(claim), _stems(_without_do(claim))
+    return any(f" {stems} " in form for stems, form in zip(looked_for, forms, strict=True) if stems)
+
+
+def _without_do(tokens: list[str]) -> list[str]:
+    """Negations as they were made before they asked for `do`: `I don't know` and `I do not know` as `I know not`.
+
+    The two say the same, and lived side by side into his century (Ellegård, "The Auxiliary Do", 1953).
+    """
+    apart = [part for word in tokens for part in _NEGATED.sub(_apart, word).split()]
+    out: list[str] = []
+    at = 0
+    while at < len(apart):
+        if apart[at] in _DO and apart[at + 1 : at + 2] == ["not"] and at + 2 < len(apart):
+            out += [apart[at + 2], "not"]
+            at += 3
+        else:
+            out.append(apart[at])
+            at += 1
+    return out
+
+
+def _apart(negated: re.Match[str]) -> str:
+    verb = negated[1] or "can"
+    return f"{_WHOLE.get(verb, verb)} not"
+
+
+def _stems(tokens: list[str]) -> str:
+    return " ".join(_stem(word.removesuffix("'s")) for word in tokens)
 
 
 @cache

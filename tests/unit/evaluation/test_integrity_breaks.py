@@ -179,6 +179,22 @@ def test_claims_are_whole_words_in_any_case_and_unicode_form():
     assert claims_met("anything", ()) is None
 
 
+@pytest.mark.parametrize(
+    ("answer", "claim"),
+    [
+        ("I don't know that word.", "know not"),
+        ("He did not, I think; I DO NOT know it.", "know not"),
+        ("I know not what it is.", "do not know"),
+        ("We can’t look back.", "cannot look back"),
+        ("He will not yield it.", "won't yield"),
+        ("It did not.", "did not"),
+    ],
+)
+def test_a_negation_is_one_claim_with_do_and_without(answer, claim):
+    assert claims_met(answer, ((claim,),)) == 1
+    assert claims_met("I know it well, and do it; not so he.", ((claim,),)) == 0
+
+
 def test_forbidden_claims_are_critical_in_any_unicode_form(madison):
     prompt = asked(must_not=(("H2O is a money",),))
     assert kinds(madison, PLAIN + " And H₂O is a money of its own.", prompt) == {"forbidden_claim": True}

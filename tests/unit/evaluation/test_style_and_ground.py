@@ -3,10 +3,12 @@ import hashlib
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from foundry_pipeline.declarations.sources import EvaluationPrompt
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.evaluation.grounding import Grounding
+from foundry_pipeline.evaluation.grounding import Grounding, _pieces
 from foundry_pipeline.evaluation.stylometry import MEASURES, Stylometry
 from foundry_pipeline.textstats import words
 
@@ -140,6 +142,23 @@ def test_what_is_said_in_passing_asks_for_no_support():
     assert plain - padded < 0.4 * plain  # as two of three sentences they would take two thirds
     astray = ground.read(ASKED, f"{borne_out} Every gadget glows brightly when plugged into sockets nearby overnight.")
     assert astray.record < padded
+
+
+def test_where_the_full_stops_stand_changes_nothing_of_the_support():
+    ground = Grounding([*PAGES, *(f"Indeed, I say {page}" for page in PAGES)], bag)
+    whole = "Our treasury received duties and paid a part of the principal of the debt upon the lake."
+    assert 0.3 < ground.read(ASKED, whole).record < 1
+    chopped = whole.replace("duties and", "duties. And").replace("principal of", "principal. Of")
+    assert ground.read(ASKED, chopped).record == pytest.approx(ground.read(ASKED, whole).record, abs=1e-9)
+
+
+@given(st.lists(st.lists(st.just("word"), max_size=9).map(" ".join), max_size=30), st.floats(1, 40))
+def test_pieces_hold_every_sentence_once_and_none_but_the_only_one_is_short(said, least):
+    pieces = _pieces(said, least)
+    assert " ".join(pieces) == " ".join(said)
+    assert bool(pieces) == bool(said)
+    if len(pieces) > 1:
+        assert min(len(words(piece)) for piece in pieces) >= least
 
 
 def test_what_is_read_of_an_answer_does_not_depend_on_the_answers_before():
