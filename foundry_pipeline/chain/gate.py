@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from foundry_pipeline.errors import GateRefused
+from foundry_pipeline.lineage.sealed import sealed, unsealed
 from foundry_pipeline.lineage.store import Artifact
 
 VERDICT = "verdict.json"
@@ -22,15 +23,22 @@ def verdict_place(dataset: Artifact) -> str:
 
 def read_verdict(dataset: Artifact) -> dict[str, Any] | None:
     """The verdict beside a dataset, or None when there is none that can be read."""
+    return believed(dataset.read_note(VERDICT))
+
+
+def believed(text: bytes | None) -> dict[str, Any] | None:
+    """The verdict in the text of its file, or None.
+
+    One that was edited is none: its seal is of another content, and a `false` made `true` opens nothing.
+    """
     try:
-        verdict = json.loads(dataset.read_note(VERDICT) or b"")
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        return unsealed(json.loads(text or b""), required=True)
+    except ValueError:
         return None
-    return verdict if isinstance(verdict, dict) else None
 
 
 def write_verdict(dataset: Artifact, verdict: dict[str, Any]) -> None:
-    dataset.write_note(VERDICT, verdict)
+    dataset.write_note(VERDICT, sealed(verdict))
 
 
 def require_verdict(dataset: Artifact, *, name: str, suite_hash: str | None = None) -> None:

@@ -49,15 +49,25 @@ def with_pointer(arguments: Sequence[str], environment: dict[str, str]) -> list[
 
 
 def main() -> None:
-    from foundry_pipeline.cli.instance import enter_project
+    from foundry_pipeline.cli.instance import enter_project, readable_instance
+    from foundry_pipeline.cli.show import told
 
-    if not {"--help", "-h", "--version", "-v"} & set(sys.argv[1:]):
-        try:
-            enter_project(release=tuple(sys.argv[1:3]) == ("asset", "materialize"))
-        except FoundryError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
-    sys.argv[1:] = with_pointer(sys.argv[1:], dict(os.environ))
+    try:
+        root = None
+        if not {"--help", "-h", "--version", "-v"} & set(sys.argv[1:]):
+            root = enter_project(release=tuple(sys.argv[1:3]) == ("asset", "materialize"))
+        sys.argv[1:] = with_pointer(sys.argv[1:], dict(os.environ))
+        if root is None:
+            _dagster()
+            return
+        with readable_instance(root):
+            _dagster()
+    except FoundryError as error:
+        print(told(error), file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _dagster() -> None:
     from dagster._cli import main as dagster_main
     from dagster_shared.check import CheckError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.cli.dagster_command import MODULE
-from foundry_pipeline.cli.instance import close_dead_runs, enter_project
+from foundry_pipeline.cli.instance import close_dead_runs, enter_project, readable_instance
 from foundry_pipeline.errors import DamagedArtifact, FoundryError
 from foundry_pipeline.settings import Settings, load_settings
 
@@ -105,6 +104,14 @@ def _store(settings: Settings) -> list[dict[str, Any]]:
             "mend": "; ".join(f"foundry repair {name}" for name in damaged),
         }
     )
+    from foundry_pipeline.chain.mending import MENDABLE, faults, held_locks
+
+    for what in MENDABLE:
+        if what == "index" and settings.url:
+            continue  # what is here is a copy of the shared one's
+        wrong = faults(settings, what)
+        told: dict[str, Any] = {"ok": not wrong, "found": "; ".join(wrong) or "as it was written"}
+        out.append({"what": f"file: {what}", **told, "mend": f"foundry repair {what}" if wrong else ""})
     locked = held_locks(settings.store / "locks")
     out.append({"what": "writers", "ok": True, "found": "; ".join(locked) or "nothing is being built"})
     return out
@@ -124,18 +131,6 @@ def _ledger(settings: Settings) -> dict[str, Any]:
     alone = sum(r["artifact_hash"] not in held for r in rows)
     told = f"; {alone} of them without their evaluation in this store: not to be replayed here" if alone else ""
     return {"what": "score ledger", "ok": True, "found": f"{len(rows)} scores in {shown(settings.ledger_url)}{told}"}
-
-
-def held_locks(folder: Path) -> list[str]:
-    held = []
-    for path in sorted(folder.glob("*.lock")) if folder.is_dir() else ():
-        with path.open("a+", encoding="utf-8") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                handle.seek(0)
-                held.append(f"{path.stem[:12]} by {handle.read().strip()}")
-    return held
 
 
 def _database(settings: Settings) -> list[dict[str, Any]]:
@@ -160,9 +155,12 @@ def _instance() -> dict[str, Any]:
         }
     from dagster import DagsterInstance
 
-    with DagsterInstance.get() as instance:
-        dead = close_dead_runs(instance)
-        runs = instance.get_runs_count()
+    try:
+        with readable_instance(Path(os.environ["DAGSTER_HOME"])), DagsterInstance.get() as instance:
+            dead = close_dead_runs(instance)
+            runs = instance.get_runs_count()
+    except FoundryError as error:
+        return {"what": "dagster instance", "ok": False, "found": error.what, "mend": error.mend}
     freed = "; ".join(
         f"closed run {x.run_id[:8]}" + (f" and freed its slot in {', '.join(x.slots)}" if x.slots else "") for x in dead
     )
@@ -194,8 +192,11 @@ def set_aside(target: str) -> list[str]:
     Raises FoundryError when nothing damaged is meant by it: a whole artifact is never moved.
     """
     from foundry_pipeline.chain.graph import load_chain
+    from foundry_pipeline.chain.mending import MENDABLE, mend
 
     settings = load_settings()
+    if target in MENDABLE:
+        return mend(settings, target)
     _, chain = load_chain(settings)
     hashes = {
         r.content_hash

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from foundry_pipeline.defs.run_marks import PROCESS_TAG
 from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.lineage.sqlite_file import unwritable
+from foundry_pipeline.models.money.processes import still_at_work
 from foundry_pipeline.settings import DATABASE, find_root
 
 if TYPE_CHECKING:
@@ -26,6 +33,8 @@ class DeadRun:
 
 def enter_project(*, release: bool) -> Path | None:
     """Make the project's own instance the default, from any folder of the project; None outside a project.
+
+    Raises FoundryError where the instance's databases cannot be read.
 
     Dagster finds `dagster.yaml` only in the working directory, and its paths are relative to that. With `release`, runs
     left behind by a killed process are closed first: one of them may hold the trainer's slot, for which the next
@@ -45,11 +54,40 @@ def enter_project(*, release: bool) -> Path | None:
     if release and os.environ.get("DAGSTER_HOME"):
         from dagster import DagsterInstance
 
-        with DagsterInstance.get() as instance:
+        with readable_instance(root), DagsterInstance.get() as instance:
             for dead in close_dead_runs(instance):
                 held = f"; freed its slot in {', '.join(dead.slots)}" if dead.slots else ""
                 print(f"closed run {dead.run_id[:8]}: its process {dead.pid} is gone{held}", file=sys.stderr)
     return root
+
+
+@contextmanager
+def readable_instance(root: Path) -> Iterator[None]:
+    """What a damaged database of the instance is told as: it holds history, and nothing that was built.
+
+    Raises FoundryError in place of SQLite's, SQLAlchemy's and Alembic's errors.
+    """
+    from alembic.util import CommandError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (CommandError, SQLAlchemyError, sqlite3.DatabaseError) as error:
+        cause = getattr(error, "orig", None) or error
+        where = root / ".dagster"
+        where = where if where.is_dir() else Path(os.environ.get("DAGSTER_HOME") or root)
+        said = " ".join(str(cause).split())[:200]
+        if unwritable(cause):
+            raise FoundryError(
+                f"Dagster's history cannot be written ({said})",
+                where=str(where),
+                mend="free disk space, or make the folder writable, and run the same command again",
+            ) from error
+        raise FoundryError(
+            f"Dagster's history of runs is damaged ({said}); nothing that was built is in it",
+            where=str(where),
+            mend=f"mv {where} {where}.damaged-{uuid.uuid4().hex[:8]}   # then run the same command again: a new history begins",
+        ) from error
 
 
 def _started_at(pid: int) -> float | None:
@@ -78,9 +116,10 @@ def _process_of(instance: DagsterInstance, run: DagsterRun) -> tuple[int | None,
 def close_dead_runs(instance: DagsterInstance) -> list[DeadRun]:
     """Report runs whose process is gone as failed, and free the pool slots they hold.
 
-    A process id that was given to another process since is told apart by its start time. Runs on a cluster are left
-    alone: their processes are not of this machine (`foundry backfill` and the daemon look after them). Where machines
-    share an instance, each closes its own runs only.
+    A process id that was given to another process since is told apart by its start time: by the run's own mark where it
+    has got as far as one, else by the clock, which may have been set meanwhile. Runs on a cluster are left alone: their
+    processes are not of this machine (`foundry backfill` and the daemon look after them). Where machines share an
+    instance, each closes its own runs only.
     """
     from dagster import DagsterRunStatus, RunsFilter
 
@@ -96,6 +135,8 @@ def close_dead_runs(instance: DagsterInstance) -> list[DeadRun]:
         pid, seen = _process_of(instance, run)
         started = _started_at(pid) if pid is not None else None
         if pid is None or (started is not None and started <= seen + 1):
+            continue
+        if (mark := run.tags.get(PROCESS_TAG)) and still_at_work(mark):
             continue
         instance.report_run_failed(run, f"Its process ({pid}) is gone; repeat the same command to resume.")
         slots = _slots(instance, run.run_id)

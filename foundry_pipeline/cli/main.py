@@ -141,9 +141,16 @@ def doctor(
 
 @app.command()
 def repair(
-    target: Annotated[str, typer.Argument(help="an asset or a content hash whose stored copy is damaged")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="an asset or a content hash whose stored copy is damaged; or index, responses, money, ledger"
+        ),
+    ],
 ) -> None:
-    """Set a damaged artifact aside, so that the next build makes it anew. Nothing is deleted; whole ones are kept."""
+    """Set what is damaged aside: an artifact is built anew by the next command, the index and the databases are written
+    anew from what is whole and from their second copies. Nothing is deleted; what is whole is kept.
+    """
     from foundry_pipeline.cli.doctor import set_aside
 
     for text in set_aside(target):

@@ -58,7 +58,7 @@ def fetch(target: Annotated[str, typer.Argument(help="an asset that is built, or
 @app.command()
 def trim() -> None:
     """Drop the copies on this machine that the shared store is proven to hold whole. Nothing else is touched."""
-    from foundry_pipeline.cli.doctor import held_locks
+    from foundry_pipeline.chain.mending import held_locks
     from foundry_pipeline.lineage.trimming import trim as drop
 
     store = _shared()

@@ -21,11 +21,13 @@ from foundry_pipeline.defs.automation import condition
 from foundry_pipeline.defs.collapse import collapsed, guard_specs, held
 from foundry_pipeline.defs.metadata import declared_columns, declared_metadata, describe
 from foundry_pipeline.defs.partitions import Placed, dependencies, placed
+from foundry_pipeline.defs.run_marks import mark_run
 from foundry_pipeline.defs.runner import pipes_runner
 from foundry_pipeline.defs.sources import ask_sources, source_checks
 from foundry_pipeline.defs.storage import note_node
 from foundry_pipeline.docs.descriptions import Descriptions
 from foundry_pipeline.errors import Collapsed
+from foundry_pipeline.lineage.files import writes_told
 from foundry_pipeline.scale.asking import asked_for
 from foundry_pipeline.scale.engine import engine
 
@@ -96,8 +98,13 @@ def stage_asset(d: Declarations, chain: Chain, placed: Placed, described: Descri
         check_specs=[*source_checks(d, stage), *guard_specs(placed)],
     )
     def asset(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> Iterator[Event]:
+        with writes_told(chain.settings.store):
+            yield from events(context, pipes)
+
+    def events(context: dg.AssetExecutionContext, pipes: dg.PipesSubprocessClient) -> Iterator[Event]:
         note_node(context)
         stage = placed.asked(context)
+        mark_run(context.instance, context.run_id)
         checked = ask_sources(d, chain, stage, log=context.log.info, warn=context.log.warning)
         try:
             done = chain.materialize(

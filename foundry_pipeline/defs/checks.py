@@ -20,6 +20,7 @@ from foundry_pipeline.defs.judge_checks import judge_checks
 from foundry_pipeline.defs.parity_checks import parity_checks
 from foundry_pipeline.defs.partitions import Placed, check_spec, placed
 from foundry_pipeline.evaluation.controls import PAIRS
+from foundry_pipeline.lineage.files import writes_told
 
 
 def chain_checks(d: Declarations, chain: Chain) -> list[dg.AssetChecksDefinition]:
@@ -50,9 +51,10 @@ def _dataset_checks(d: Declarations, chain: Chain, stage: Stage) -> dg.AssetChec
         from foundry_pipeline.chain.dataset_exports import export
         from foundry_pipeline.reports.checks_page import write_checks_page
 
-        verdict = dataset_verdict(d, chain, stage.name)
-        page = write_checks_page(chain, d, stage.name)
-        export(d, chain, stage.name)  # anew, because its card tells how the checks came out
+        with writes_told(chain.settings.store):
+            verdict = dataset_verdict(d, chain, stage.name)
+            page = write_checks_page(chain, d, stage.name)
+            export(d, chain, stage.name)  # anew, because its card tells how the checks came out
         for result in verdict["results"]:
             yield dg.AssetCheckResult(
                 check_name=result["name"],

@@ -10,13 +10,12 @@ build do that. Equal state gives equal bytes: the time at which the catalog is m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foundry_pipeline.chain.collapses import collapsed_stage
 from foundry_pipeline.chain.engine import Chain, Resolved
-from foundry_pipeline.chain.gate import VERDICT
+from foundry_pipeline.chain.gate import VERDICT, believed
 from foundry_pipeline.chain.staleness import why_stale
 from foundry_pipeline.docs.nodes import AssetNode, CheckResult, History, Version
 from foundry_pipeline.docs.values import as_json
@@ -144,9 +143,9 @@ def _verdicts(chain: Chain, record: Record, out: Mapping[str, Any]) -> dict[str,
     if not untold:
         return {}
     try:
-        verdict = json.loads(chain.store.read_note(f"artifacts/{record.content_hash}/{VERDICT}") or b"")
+        verdict = believed(chain.store.read_note(f"artifacts/{record.content_hash}/{VERDICT}")) or {}
         results = {r["name"]: r for r in verdict["results"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, KeyError, TypeError):
         return {}  # training is refused for want of it; here the checks stay untold
     checks = dict(out["checks"])
     for name in sorted(untold & results.keys()):

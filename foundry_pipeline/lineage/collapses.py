@@ -17,6 +17,7 @@ from foundry_pipeline.errors import DamagedArtifact
 from foundry_pipeline.lineage.hashing import digest
 from foundry_pipeline.lineage.ledger import append_rows, read_rows
 from foundry_pipeline.lineage.ledger_tables import COLLAPSES
+from foundry_pipeline.lineage.sealed import sealed, unsealed
 from foundry_pipeline.lineage.store import Store
 
 FOLDER = "collapsed"
@@ -28,21 +29,20 @@ def read_mark(store: Store, input_hash: str) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        found: dict[str, Any] = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return unsealed(json.loads(text), required=False)
+    except ValueError as error:
         place = store.note_place(f"{FOLDER}/{input_hash}.json")
         raise DamagedArtifact(
             f"the mark of a collapsed training cannot be read ({error})",
             where=place,
             mend=f"rm {place}  # the training is then run again",
         ) from error
-    return found
 
 
 def write_mark(store: Store, input_hash: str, record: dict[str, Any]) -> dict[str, Any]:
     """Mark these inputs as collapsed; the record as it is kept."""
     kept = {**record, "input_hash": input_hash, "attempt": 1 + len(_earlier(store, input_hash))}
-    store.write_note(f"{FOLDER}/{input_hash}.json", kept)
+    store.write_note(f"{FOLDER}/{input_hash}.json", sealed(kept))
     return kept
 
 

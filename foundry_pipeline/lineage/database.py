@@ -11,7 +11,7 @@ for values, in what both databases understand; `ddl` puts the types of SQLite in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,10 +39,21 @@ class Database(Protocol):
     def connection(self) -> AbstractContextManager[Any]: ...
 
 
-def open_database(place: Path, *, what: str, version: int, lay_out: Callable[[Any], None], lost: str) -> Database:
-    """The tables at a place, made or brought to `version` by `lay_out`. Raises FoundryError where they cannot be used."""
+def open_database(
+    place: Path,
+    *,
+    what: str,
+    version: int,
+    lay_out: Callable[[Any], None],
+    lost: str,
+    kept: Mapping[str, str] | None = None,
+) -> Database:
+    """The tables at a place, made or brought to `version` by `lay_out`. Raises FoundryError where they cannot be used.
+
+    `kept` names tables and their keys of which a file has a second copy; a server has backups of its own.
+    """
     if not is_shared(place):
-        return SqliteFile(place, what=what, version=version, lay_out=lay_out, lost=lost)
+        return SqliteFile(place, what=what, version=version, lay_out=lay_out, lost=lost, kept=kept)
     from foundry_pipeline.lineage.postgres import PostgresTables
 
     return PostgresTables(what=what, version=version, lay_out=lay_out)

@@ -9,11 +9,15 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from foundry_pipeline import launch
 from foundry_pipeline.errors import FoundryError
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -36,9 +40,23 @@ def disk_error(error: OSError, path: Path) -> FoundryError:
         return FoundryError(
             f"the store cannot be written ({error.strerror})",
             where=str(path),
-            mend="make the folder writable, or set FOUNDRY_STORE to another one",
+            mend="make the folder writable (or set FOUNDRY_STORE to another one), then run the same command again",
         )
     return FoundryError(f"writing failed: {error}", where=str(path), mend="repeat the same command")
+
+
+@contextmanager
+def writes_told(where: Path) -> Iterator[None]:
+    """Whatever a full or read-only disk makes fail within the block is raised as FoundryError, like the store's own."""
+    try:
+        yield
+    except Exception as error:
+        # Polars gives the number in its message only, in errors of its own.
+        number = getattr(error, "errno", None) or next((n for n in _DISK if f"(os error {n})" in str(error)), None)
+        if isinstance(error, FoundryError) or number not in _DISK:
+            raise
+        place = getattr(error, "filename", None) or where
+        raise disk_error(OSError(number, os.strerror(number)), Path(str(place))) from error
 
 
 def move_folder(source: Path, target: Path) -> None:

@@ -6,7 +6,8 @@
 
 A row carries the hashes that a trace starts from. Rows are keyed by what they are (evaluation inputs, run, serving mode),
 so recording the same evaluation twice adds nothing, and an evaluation whose recording was cut off is completed by the
-next. The same inputs judged to another content are another finding: it gets a row of its own beside the first.
+next. The same inputs judged to another content are another finding: it gets a row of its own beside the first. A ledger
+that is a file has a second copy (`lineage/second_copy.py`): a row that was edited or lost is told, not shown.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import sqlalchemy as sa
 
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.hashing import digest
-from foundry_pipeline.lineage.ledger_database import reading, shown, writing
-from foundry_pipeline.lineage.ledger_tables import METADATA, SCORES
+from foundry_pipeline.lineage.ledger_database import damaged, reading, second_copy, shown, writing
+from foundry_pipeline.lineage.ledger_tables import COLLAPSES, METADATA, SCORES
+from foundry_pipeline.lineage.second_copy import SecondCopy
 from foundry_pipeline.plain import plain
 
 __all__ = ["METADATA", "SCORES", "append_rows", "append_scores", "find_score", "moment", "read_rows", "read_scores"]
@@ -47,7 +49,10 @@ def append_rows(url: str, table: sa.Table, rows: Sequence[Mapping[str, Any]]) ->
         return 0
     made = [{c.name: _storable(row.get(c.name), c.name) for c in table.columns} for row in rows]
     key = next(iter(table.primary_key.columns)).name
+    copy = second_copy(url)
     with writing(url) as connection:
+        if copy is not None:
+            agree(connection, copy, url)
         known = _known(connection, table, key, [r[key] for r in made])
         if table is SCORES:
             made = [_beside(r, known) for r in made]
@@ -62,7 +67,47 @@ def append_rows(url: str, table: sa.Table, rows: Sequence[Mapping[str, Any]]) ->
             statement = insert(table).on_conflict_do_nothing().returning(table.c[key])
             return len(connection.execute(statement, new).all())
         connection.execute(sa.insert(table), new)
+        if copy is not None:
+            copy.append(table.name, new)
         return len(new)
+
+
+def agree(connection: sa.Connection, copy: SecondCopy, url: str) -> None:
+    """Within a writing transaction: what only the ledger or only its copy holds, both hold afterwards.
+
+    A copy is ahead where its writer was killed before the transaction was committed, and begins empty beside a ledger
+    from before there were copies. Raises FoundryError where the two tell different things of one row.
+    """
+    for table in (SCORES, COLLAPSES):
+        held = {r[copy.tables[table.name]]: r for r in _believed(url, table, _all(connection, table, url), copy)}
+        written = copy.rows(table.name)
+        copy.append(table.name, [row for key, row in held.items() if key not in written])
+        if lost := [
+            {c.name: row.get(c.name) for c in table.columns} for key, row in written.items() if key not in held
+        ]:
+            connection.execute(sa.insert(table), lost)
+
+
+def _all(connection: sa.Connection, table: sa.Table, url: str) -> list[dict[str, Any]]:
+    try:
+        return [dict(row) for row in connection.execute(sa.select(table)).mappings()]
+    except ValueError as error:  # what stands in a JSON column is none
+        raise damaged(url, f"a row cannot be read ({error})") from error
+
+
+def _believed(url: str, table: sa.Table, rows: list[dict[str, Any]], copy: SecondCopy | None) -> list[dict[str, Any]]:
+    """The rows as they are. Raises FoundryError where one is not what was written down of it."""
+    if copy is None:
+        return rows
+    texts = [c for c in table.columns if isinstance(c.type, sa.String) and not c.nullable]
+    for row in rows:
+        if not all(isinstance(row.get(c.name), str) for c in texts):
+            raise damaged(url, f"a row of {table.name} is none")
+        key = str(row[copy.tables[table.name]])
+        written = copy.row(table.name, key)
+        if written is not None and any(row.get(name) != value for name, value in written.items()):
+            raise damaged(url, f"row {plain(key, 16)} of {table.name} is not what was recorded")
+    return rows
 
 
 def _known(connection: sa.Connection, table: sa.Table, key: str, ids: Sequence[str]) -> dict[str, str]:
@@ -136,8 +181,11 @@ def _hash_begins(value: str, text: str) -> bool:
 
 def read_rows(url: str, table: sa.Table, equal: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """Rows of a table of the ledger whose columns equal what is given (None: any); columns that came later are None."""
+    copy = second_copy(url)
     with reading(url) as connection:
         if connection is None or not sa.inspect(connection).has_table(table.name):
+            if copy is not None and copy.keys(table.name):
+                raise damaged(url, f"its table `{table.name}` is gone")
             return []
         present = {c["name"] for c in sa.inspect(connection).get_columns(table.name)}
         first = next(iter(table.columns)).name
@@ -151,8 +199,14 @@ def read_rows(url: str, table: sa.Table, equal: Mapping[str, str | None]) -> lis
         for name, value in equal.items():
             if value is not None:
                 query = query.where(table.c[name] == _storable(value, name))
-        found = connection.execute(query).mappings().all()
-    return [{c.name: row.get(c.name) for c in table.columns} for row in found]
+        try:
+            found = connection.execute(query).mappings().all()
+            keys = {str(key) for key in connection.scalars(sa.select(table.c[first]))}
+        except ValueError as error:  # what stands in a JSON column is none
+            raise damaged(url, f"a row cannot be read ({error})") from error
+    if copy is not None and (lost := copy.keys(table.name) - keys):
+        raise damaged(url, f"{len(lost)} rows of {table.name} that were recorded are not in it")
+    return _believed(url, table, [{c.name: row.get(c.name) for c in table.columns} for row in found], copy)
 
 
 def find_score(url: str, score: str) -> dict[str, Any] | None:

@@ -18,13 +18,17 @@ from urllib.parse import quote
 
 import sqlalchemy as sa
 
-from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.errors import DamagedArtifact, FoundryError
 from foundry_pipeline.lineage import postgres
 from foundry_pipeline.lineage.ledger_versions import found_version, migrate
+from foundry_pipeline.lineage.second_copy import SecondCopy
+from foundry_pipeline.lineage.sqlite_file import unwritable
 from foundry_pipeline.settings import DATABASE
 
 _SQLITE = "sqlite:///"
 _WAIT_SECONDS = 60.0
+KEPT = {"scores": "score_id", "collapses": "collapse_id"}
+REPAIR = "foundry repair ledger   # sets it aside; every row comes back from its second copy"
 
 
 def shown(url: str) -> str:
@@ -37,7 +41,17 @@ def _variable(url: str) -> str:
     return DATABASE if url == os.environ.get(DATABASE, "").strip() else "FOUNDRY_LEDGER_URL"
 
 
-def _sqlite_path(url: str) -> Path | None:
+def second_copy(url: str) -> SecondCopy | None:
+    """The second copy of a ledger that is a file; a server has its own."""
+    path = sqlite_path(url)
+    return None if path is None else SecondCopy(path, KEPT)
+
+
+def damaged(url: str, how: str) -> DamagedArtifact:
+    return DamagedArtifact(f"the score ledger is damaged: {how}", where=shown(url), mend=REPAIR)
+
+
+def sqlite_path(url: str) -> Path | None:
     """The file of a SQLite URL: whatever follows the scheme, so that a `?` or `%` in a folder's name stays itself."""
     return Path(url.removeprefix(_SQLITE)) if url.startswith(_SQLITE) and url != _SQLITE else None
 
@@ -67,7 +81,8 @@ def writing(url: str) -> Iterator[sa.Connection]:
 
     Raises FoundryError for a ledger that cannot be opened, written or read, or that a later version has made.
     """
-    path = _sqlite_path(url)
+    path = sqlite_path(url)
+    _refuse_empty(url, path)
     with _told(url):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +98,8 @@ def reading(url: str) -> Iterator[sa.Connection | None]:
 
     Raises FoundryError as `writing` does.
     """
-    path = _sqlite_path(url)
+    path = sqlite_path(url)
+    _refuse_empty(url, path)
     if path is not None and (not path.is_file() or path.stat().st_size == 0):
         yield None
         return
@@ -96,6 +112,13 @@ def reading(url: str) -> Iterator[sa.Connection | None]:
             yield connection
 
 
+def _refuse_empty(url: str, path: Path | None) -> None:
+    if path is not None and (not path.is_file() or path.stat().st_size == 0):
+        copy = second_copy(url)
+        if copy:
+            raise damaged(url, f"it is gone or empty, and its second copy {copy.path.name} is not")
+
+
 @contextmanager
 def _told(url: str) -> Iterator[None]:
     try:
@@ -106,14 +129,14 @@ def _told(url: str) -> Iterator[None]:
         if not url.startswith(_SQLITE):
             raise postgres.unusable("score ledger", error, url, _variable(url)) from error
         said = " ".join(str(error.orig).split())
-        if isinstance(error.orig, sqlite3.DatabaseError) and not isinstance(error.orig, sqlite3.OperationalError):
-            mend = "put its backup in place, or move the damaged file aside: evaluations found again are recorded anew"
-        else:
-            mend = "free disk space, or make the file and its folder writable, and run the same command again"
+        if error.orig is not None and not unwritable(error.orig):
+            raise damaged(url, said) from error
+        mend = "free disk space, or make the file and its folder writable, and run the same command again"
         raise FoundryError(f"the score ledger cannot be used ({said})", where=shown(url), mend=mend) from error
     except OSError as error:
         raise FoundryError(
             f"the score ledger cannot be used ({error.strerror or error})",
             where=shown(url),
-            mend="make its folder writable, or set FOUNDRY_LEDGER_URL to another place",
+            mend="free disk space, or make its folder writable (or set FOUNDRY_LEDGER_URL to another place), and run the "
+            "same command again",
         ) from error

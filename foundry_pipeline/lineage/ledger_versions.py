@@ -118,7 +118,8 @@ def found_version(connection: sa.Connection) -> int:
         raise FoundryError(
             f"the score ledger has layout {found}, this version knows {NEWEST}",
             where=connection.engine.url.render_as_string(hide_password=True),
-            mend="update Foundry, or set FOUNDRY_LEDGER_URL to another ledger",
+            mend="update Foundry, or set FOUNDRY_LEDGER_URL to another ledger; where no later version was ever at work, "
+            "foundry repair ledger",
         )
     return found
 

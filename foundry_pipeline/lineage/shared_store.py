@@ -33,7 +33,7 @@ from foundry_pipeline.lineage.objects import Entry
 from foundry_pipeline.lineage.remotes import Remotes
 from foundry_pipeline.lineage.sending import Sender
 from foundry_pipeline.lineage.source_mirror import SourceMirror
-from foundry_pipeline.lineage.store import Store
+from foundry_pipeline.lineage.store import Store, record_of
 from foundry_pipeline.lineage.traffic_log import TrafficLog
 
 # Seconds that a listing of the index is believed: many look-ups of one command, and no old news for the next.
@@ -167,7 +167,7 @@ class SharedStore(Store):
             text = self.bucket.read(f"index/{input_hash}.json") or b""
             try:
                 found = json.loads(text)
-                Record(**found)
+                record_of(found, input_hash)
             except (ValueError, TypeError) as error:
                 raise DamagedArtifact(
                     f"the index line cannot be read ({type(error).__name__})",

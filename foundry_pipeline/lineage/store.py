@@ -3,12 +3,14 @@
     artifacts/<content hash>/payload/…      the files themselves, never changed once published
     artifacts/<content hash>/manifest.json  what it is and what it was built from
     artifacts/<content hash>/verdict.json   checks of a dataset or of GGUF files, beside them and outside the hash
+    artifacts/<content hash>/records/…      the index lines that lead here, so that a lost index is found again
     index/<input hash>.json                 inputs + declaration + code version → content hash
     work/<input hash>/                      unfinished work that a repeated command resumes
     locks/<input hash>.lock                 one writer at a time
 
 An artifact is written under a temporary name on the same file system, synced and renamed, so a folder under
-`artifacts/` is whole or absent. Nothing is ever found by age, by link or by name alone.
+`artifacts/` is whole or absent. Nothing is ever found by age, by link or by name alone. Manifests and index lines are
+sealed (`lineage/sealed.py`): one that was edited is named, not believed.
 """
 
 from __future__ import annotations
@@ -28,6 +30,25 @@ from foundry_pipeline.errors import DamagedArtifact, Locked
 from foundry_pipeline.lineage.artifact import Artifact, Record
 from foundry_pipeline.lineage.files import disk_error, move_folder, write_json
 from foundry_pipeline.lineage.hashing import folder_files, folder_hash
+from foundry_pipeline.lineage.sealed import sealed, unsealed
+
+
+def read_record(path: Path, input_hash: str) -> Record:
+    """An index line. Raises ValueError or TypeError where it is not what was written under this input hash."""
+    return record_of(json.loads(path.read_text(encoding="utf-8")), input_hash)
+
+
+def record_of(found: Any, input_hash: str) -> Record:
+    """An index line from its JSON. Raises ValueError or TypeError where it is not what was written under this input hash."""
+    record = Record(**unsealed(found, required=False))
+    if record.input_hash != input_hash:
+        raise ValueError("it is of other inputs than its name says")
+    return record
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest in an artifact's folder. Raises OSError or ValueError where it cannot be read or was edited."""
+    return unsealed(json.loads((folder / "manifest.json").read_text(encoding="utf-8")), required=False)
 
 
 class Store:
@@ -61,9 +82,7 @@ class Store:
 
     def read_manifest(self, content_hash: str) -> dict[str, Any]:
         """The manifest of an artifact. Raises OSError where there is none, ValueError where it cannot be read."""
-        text = (self.folder(content_hash) / "manifest.json").read_text(encoding="utf-8")
-        found: dict[str, Any] = json.loads(text)
-        return found
+        return read_manifest(self.folder(content_hash))
 
     def file(self, content_hash: str, name: str) -> Path | None:
         """One payload file of an artifact, not compared with its manifest; None where it is not there."""
@@ -79,18 +98,18 @@ class Store:
     def record(self, input_hash: str, *, fresh: bool = False) -> Record | None:
         """The index line of an input hash, or None. `fresh` asks anew where others write as well.
 
-        Raises DamagedArtifact where it cannot be read.
+        Raises DamagedArtifact where it was torn or edited.
         """
         path = self.root / "index" / f"{input_hash}.json"
         if not path.is_file():
             return None
         try:
-            return Record(**json.loads(path.read_text(encoding="utf-8")))
+            return read_record(path, input_hash)
         except (ValueError, TypeError, RecursionError) as error:
             raise DamagedArtifact(
-                f"the index line cannot be read ({error})",
+                f"the index line cannot be believed ({error})",
                 where=str(path),
-                mend=f"rm {path}  # the artifact is then found again or rebuilt",
+                mend="foundry repair index  # sets it aside and writes it anew from beside its artifact",
             ) from error
 
     def records(self) -> Iterator[Record]:
@@ -191,7 +210,9 @@ class Store:
                 handle.seek(0)
                 holder = handle.read().strip() or "another process"
                 raise Locked(
-                    f"{name} is being built by {holder}", where=str(path), mend="wait for it, or stop that process"
+                    f"{name} is being built by {holder}",
+                    where=str(path),
+                    mend="wait for it to end, or stop it; then run the same command again",
                 ) from error
             handle.seek(0)
             handle.truncate()
@@ -224,24 +245,24 @@ class Store:
                 temporary.mkdir(parents=True)
                 move_folder(payload, temporary / "payload")
                 facts = record.get("facts", {})
-                write_json(
-                    temporary / "manifest.json",
-                    {
-                        **(manifest or {}),
-                        **{k: v for k, v in record.items() if k != "facts"},
-                        "facts": facts,
-                        "content_hash": content_hash,
-                        "payload_hash": payload_hash,
-                        "files": files,
-                    },
-                )
+                told = {
+                    **(manifest or {}),
+                    **{k: v for k, v in record.items() if k != "facts"},
+                    "facts": facts,
+                    "content_hash": content_hash,
+                    "payload_hash": payload_hash,
+                    "files": files,
+                }
+                write_json(temporary / "manifest.json", sealed(told))
                 try:
                     temporary.rename(target)
                 except OSError as error:
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                         raise
             artifact = self.open(content_hash, name=record["name"])
-            write_json(self.root / "index" / f"{record['input_hash']}.json", {**record, "content_hash": content_hash})
+            line = sealed({**record, "content_hash": content_hash})
+            write_json(target / "records" / f"{record['input_hash']}.json", line)
+            write_json(self.root / "index" / f"{record['input_hash']}.json", line)
         except OSError as error:
             raise disk_error(error, target) from error
         finally:
@@ -262,7 +283,10 @@ class Store:
             folder.rename(aside)
         self._verified.pop(content_hash, None)
         for path in (self.root / "index").glob("*.json"):
-            record = self.record(path.stem)
+            try:
+                record = self.record(path.stem)
+            except DamagedArtifact:
+                continue  # another fault, with a command of its own
             if record is not None and record.content_hash == content_hash:
                 path.unlink()
         return aside

@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from foundry_pipeline.errors import DamagedArtifact
-from foundry_pipeline.lineage.store import Record, Store
+from foundry_pipeline.lineage.store import Record, Store, read_record
 
 _FIELDS = tuple(f.name for f in fields(Record))
 
@@ -51,13 +51,20 @@ class Walker:
             record, damaged = None, error.what
         if record is not None and record.content_hash == content_hash:
             return record, ""
-        own = self._manifest(content_hash)
+        own = self._beside(input_hash, content_hash) or self._manifest(content_hash)
         since = (
             f"built again since, then as {record.content_hash[:12]}"
             if record is not None
             else damaged or "no longer in the index, found by its content"
         )
         return own, since if own is not None else ""
+
+    def _beside(self, input_hash: str, content_hash: str) -> Record | None:
+        """The line of these inputs that is kept beside the content."""
+        try:
+            return read_record(self.store.folder(content_hash) / "records" / f"{input_hash}.json", input_hash)
+        except (OSError, ValueError, TypeError):
+            return None
 
     def _manifest(self, content_hash: str) -> Record | None:
         """The build that first gave a content, from the manifest beside it."""

@@ -1,14 +1,17 @@
 """The response cache: every answer, under the hash of its full request, from the moment it arrives.
 
 A SQLite file in WAL mode, or a table of the shared PostgreSQL database (`lineage.database` says how a place names it):
-several processes read and write it at once, and a kill leaves whole transactions only. Answers of a local group are stored together in one transaction: a group is there whole or not at all. A remote
-answer is stored alone, with the tokens and the money it took, before anything else is done with it. An answer that the
-shared database does not take, since it cannot be reached, is kept in a file beside (`UNSENT`) and carried over by whoever
-opens the cache next on this machine: it has been paid for.
+several processes read and write it at once, and a kill leaves whole transactions only. Answers of a local group are
+stored together in one transaction: a group is there whole or not at all. A remote answer is stored alone, with the tokens
+and the money it took, before anything else is done with it. In a file every answer stands in a second copy as well
+(`lineage/second_copy.py`): what is read is compared with it, and an answer that only the copy knows is taken from there
+before anybody is asked again. An answer that the shared database does not take, since it cannot be reached, is kept in a
+file beside (`UNSENT`) and carried over by whoever opens the cache next on this machine: it has been paid for.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.database import Connection, ddl, is_postgres, is_shared, open_database, transaction
+from foundry_pipeline.lineage.sqlite_file import SqliteFile
 from foundry_pipeline.models.requests import Reply
 
 UNSENT = "responses.unsent.db"
@@ -51,7 +55,9 @@ _NAMES = (
 )
 _COLUMNS = ", ".join(_NAMES)
 _VERSION = 2
+_TABLE = "replies"
 _MANY = 500  # SQLite takes 32,766 parameters in one statement, older builds 999
+KEPT = {_TABLE: "request_hash"}
 
 
 class ResponseCache:
@@ -61,17 +67,20 @@ class ResponseCache:
     Raises FoundryError where the file is not such a cache, was written by a newer version, or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, copied: bool = True) -> None:
+        self.restored = 0
         self._database = open_database(
             path,
             what="response cache",
             version=_VERSION,
             lay_out=_lay_out,
-            lost=f"mv {path} {path}.damaged   # answers will be generated again",
+            lost="foundry repair responses   # sets it aside; every answer comes back from its second copy",
+            kept=KEPT if copied else None,
         )
+        self._file = self._database if copied and isinstance(self._database, SqliteFile) else None
         self._unsent = path.parent / UNSENT if is_shared(path) else None
         if self._unsent is not None and self._unsent.exists():
-            self._carry_over(ResponseCache(self._unsent))
+            self._carry_over(ResponseCache(self._unsent, copied=False))
 
     @property
     def where(self) -> str:
@@ -98,7 +107,7 @@ class ResponseCache:
         except FoundryError as error:
             if self._unsent is None:
                 raise
-            ResponseCache(self._unsent).put_group(replies)
+            ResponseCache(self._unsent, copied=False).put_group(replies)
             raise FoundryError(
                 f"{error.what}; the answers that came meanwhile are kept in {self._unsent}",
                 where=error.where,
@@ -113,10 +122,10 @@ class ResponseCache:
             given = sorted(replies, key=lambda r: r.request_hash)
             rows = [[r.request_hash, kept(r.text), *(getattr(r, name) for name in _NAMES[2:])] for r in given]
             # Not INSERT OR IGNORE: that would also pass over a row that breaks another rule, and leave a hole.
-            connection.executemany(
-                f"INSERT INTO replies ({_COLUMNS}) VALUES ({marks}) ON CONFLICT (request_hash) DO NOTHING",
-                rows,
-            )
+            insert = f"INSERT INTO {_TABLE} ({_COLUMNS}) VALUES ({marks}) ON CONFLICT (request_hash) DO NOTHING"
+            new = [row[0] for row in rows if connection.execute(insert, row).rowcount]
+            if self._file is not None:
+                self._file.keep(connection, _TABLE, new)
 
     def _carry_over(self, beside: ResponseCache) -> None:
         """Take over what could not be stored when it came. Rows are deleted once they are here, whoever brought them."""
@@ -146,10 +155,26 @@ class ResponseCache:
             for start in range(0, len(hashes), _MANY):
                 part = hashes[start : start + _MANY]
                 marks = ", ".join("?" * len(part))
-                query = f"SELECT {_COLUMNS} FROM replies WHERE request_hash IN ({marks})"
-                for row in connection.execute(query, list(part)):
+                query = f"SELECT {_COLUMNS} FROM {_TABLE} WHERE request_hash IN ({marks})"
+                rows = connection.execute(query, list(part)).fetchall()
+                if self._file is not None:
+                    self._file.believed(_TABLE, [dict(zip(_NAMES, row, strict=True)) for row in rows])
+                for row in rows:
                     found[row[0]] = _reply(row)
+        if self._file is not None and (missing := [h for h in hashes if h not in found]):
+            found |= self._from_copy(self._file, missing)
         return found
+
+    def _from_copy(self, file: SqliteFile, hashes: Sequence[str]) -> dict[str, Reply]:
+        """Answers that the second copy alone knows, put back: their writer was killed, or the file has lost them."""
+        known = file.copy.keys(_TABLE)
+        rows = [row for h in hashes if h in known and (row := file.copy.row(_TABLE, h)) is not None]
+        found = [_reply([row[name] for name in _NAMES]) for row in rows]
+        if found:
+            self._insert(found)
+            self.restored += len(found)
+            print(f"{len(found)} stored answers were put back from {file.copy.path.name}", file=sys.stderr)
+        return {reply.request_hash: reply for reply in found}
 
 
 def bytes_of(text: str) -> bytes:

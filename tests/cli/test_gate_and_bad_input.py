@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from foundry_pipeline.lineage.sealed import sealed
 from tests.project import Project, contents, make_project
 
 pytestmark = pytest.mark.chain
@@ -92,7 +93,7 @@ def test_a_lost_instance_still_blocks(copy: Project) -> None:
     verdict = pairs_file(copy).parents[1] / "verdict.json"
     data = json.loads(verdict.read_text())
     data["passed"] = False
-    verdict.write_text(json.dumps(data))
+    verdict.write_text(json.dumps(sealed(data)))
     shutil.rmtree(copy.root / ".dagster")
     done = copy.materialize("keeper_first_adapter")
     assert done.returncode != 0

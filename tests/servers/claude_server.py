@@ -4,8 +4,8 @@
 
 Marks in a prompt ask for what a user can meet: `[refuse]`, `[long]` (cut at max_tokens), `[room]` (cut below 1,000 of
 them), `[loose]` (JSON in a fence, with a comma too many), `[bad]` (400), `[huge]` (413).
-Faults by chance: 400 401 403 413 429 500 529 timeout cut not_json no_usage thinking pause late429; of results of a
-batch: duplicate missing errored expired canceled (they come in any order always).
+Faults by chance: 400 401 403 413 429 500 529 timeout cut not_json no_usage thinking pause late429 twice (the whole reply
+once more behind itself); of results of a batch: duplicate missing errored expired canceled (they come in any order always).
 """
 
 from __future__ import annotations
@@ -196,7 +196,10 @@ class ClaudeHandler(Handler):
             del answer["usage"]
         state.bill("without_usage" if fault == "no_usage" else "delivered", counts)
         self.send_json(200, answer, headers)
-        state.note("answered", key=key, fault=fault)
+        if fault == "twice":
+            self.send_json(200, answer, headers)
+        text = "".join(block.get("text", "") for block in answer["content"])
+        state.note("answered", key=key, fault=fault, text=fingerprint(text))
 
     # -- batches -------------------------------------------------------------------------------------------------
 

@@ -41,10 +41,12 @@ class BatchBook:
                 "VALUES (?, ?, 'creating', 0, ?, ?)",
                 [batch, self._service, process_mark(), created],
             )
+            self._ledger.keep(connection, "batches", [batch])
         entries = self._book.reserve_many(asks, batch=batch)
         with self._ledger.connection() as connection:
             with transaction(connection):
                 connection.execute("UPDATE batches SET requests = ? WHERE batch = ?", [len(entries), batch])
+                self._ledger.keep(connection, "batches", [batch])
             if not entries:
                 self._state(batch, "lost")
                 raise self._book.reached(connection, asks[0].amount)
@@ -56,6 +58,7 @@ class BatchBook:
             connection.execute(
                 "UPDATE batches SET state = 'created', provider_id = ? WHERE batch = ?", [provider_id, batch.batch]
             )
+            self._ledger.keep(connection, "batches", [batch.batch])
 
     def collected(self, batch: OpenBatch) -> None:
         self._state(batch.batch, "collected")
@@ -94,3 +97,4 @@ class BatchBook:
         with self._ledger.connection() as connection, transaction(connection):
             connection.execute("UPDATE batches SET state = ? WHERE batch = ?", [state, batch])
             claims.drop_batch(connection, batch)
+            self._ledger.keep(connection, "batches", [batch])

@@ -11,7 +11,9 @@ One row for each attempt that was sent. A row is `reserved` while its request is
 `released` (at nothing) or `uncertain`: sent, and never heard of again, as after a kill or a lost connection. An
 uncertain row counts at its full reservation until `foundry costs --release-uncertain` says otherwise: a budget that is
 hard must not assume that money was not spent. Reserving is one exclusive transaction over all processes, threads
-and machines, so that what is spent and reserved together never exceeds a cap. Which process asks for a request is a matter of `claims`.
+and machines, so that what is spent and reserved together never exceeds a cap. Which process asks for a request is a matter
+of `claims`. In a file every change of a row stands in a second copy as well (`lineage/second_copy.py`), and nothing is
+spent before the two have been compared.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from typing import Any, Literal
 
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.lineage.database import Connection, ddl, open_database, transaction
+from foundry_pipeline.lineage.second_copy import Row
+from foundry_pipeline.lineage.sqlite_file import SqliteFile
 from foundry_pipeline.models.money import claims
 from foundry_pipeline.models.money.prices import Usage, short_usd
 from foundry_pipeline.models.money.processes import process_mark
@@ -49,6 +53,18 @@ CREATE TABLE IF NOT EXISTS batches (
 ) WITHOUT ROWID;
 """
 _VERSION = 2
+KEPT = {"entries": "entry", "batches": "batch"}
+# How far a row has come: it never goes back.
+_RANK = {
+    "reserved": 0,
+    "uncertain": 1,
+    "settled": 2,
+    "released": 2,
+    "creating": 0,
+    "created": 1,
+    "collected": 2,
+    "lost": 2,
+}
 # What counts against a budget: the cost where it is known, else what was set aside for it.
 _COUNTED = "CASE state WHEN 'settled' THEN cost WHEN 'released' THEN 0 ELSE reserved END"
 
@@ -94,8 +110,10 @@ class MoneyLedger:
             what="ledger of money",
             version=_VERSION,
             lay_out=_lay_out,
-            lost="put its backup in place; without one nobody knows what of the budget is left",
+            lost="foundry repair money   # sets it aside; every row comes back from its second copy",
+            kept=KEPT,
         )
+        self._file = self._database if isinstance(self._database, SqliteFile) else None
         self.connection = self._database.connection
 
     @property
@@ -104,7 +122,46 @@ class MoneyLedger:
         return self._database.where
 
     def book(self, *, asset: str, run: str, caps: Caps) -> Book:
+        """The ledger for one job. Raises FoundryError where a row is not what was written down of it."""
+        self.compare()
         return Book(self, asset=asset, run=run, caps=caps)
+
+    def keep(self, connection: Connection, table: str, keys: Sequence[str]) -> None:
+        """Write changed rows to the second copy, within the transaction that changes them."""
+        if self._file is not None:
+            self._file.keep(connection, table, keys)
+
+    def compare(self) -> int:
+        """Compare every row with its second copy; how many rows that only the copy knew were put back.
+
+        Those are changes that a kill kept from being committed, or that the file has lost. Raises FoundryError for a row
+        that was edited.
+        """
+        put_back, file = 0, self._file
+        if file is None:
+            return 0
+        with self.connection() as connection, transaction(connection):
+            for table, key in KEPT.items():
+                held = {str(row[key]): row for row in file.rows(connection, table)}
+                written = file.copy.rows(table)
+                lost, bare = written.keys() - held.keys(), held.keys() - written.keys()
+                if "None" in bare or (lost and bare):
+                    raise file.damaged(f"a row of {table} stands under a key that nobody wrote")
+                self.keep(connection, table, sorted(bare))
+                for name, row in written.items():
+                    there = held.get(name)
+                    if there == row:
+                        continue
+                    if there is not None and come(there) >= come(row):
+                        # A copy that has lost its last lines is behind; any other difference is an edited row.
+                        if come(there) == come(row):
+                            raise file.damaged(f"row {name[:16]} of {table} is not what was written")
+                        continue
+                    columns = ", ".join(row)
+                    marks = ", ".join("?" * len(row))
+                    connection.execute(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", [*row.values()])
+                    put_back += 1
+        return put_back
 
     def totals(self, *, run: str | None = None, asset: str | None = None) -> Totals:
         """Sums over all rows, or over those of a run or an asset."""
@@ -127,12 +184,18 @@ class MoneyLedger:
         """Count every uncertain row at nothing; what they stood for."""
         with self.connection() as connection, transaction(connection, "EXCLUSIVE"):
             before = _totals(connection)
-            connection.execute(
+            freed = connection.execute(
                 "UPDATE entries SET state = 'released', closed_at = ?, note = note || ' (released by hand)' "
-                "WHERE state = 'uncertain'",
+                "WHERE state = 'uncertain' RETURNING entry",
                 [now()],
-            )
+            ).fetchall()
+            self.keep(connection, "entries", [row[0] for row in freed])
         return before
+
+
+def come(row: Row) -> tuple[int, int]:
+    """How far a row has come; an edited state, which no row ever had, has come nowhere."""
+    return _RANK.get(str(row["state"]), -1), int(row.get("requests") or 0)
 
 
 def _lay_out(connection: Connection) -> None:
@@ -221,6 +284,7 @@ class Book:
                         now(),
                     ],
                 )
+            self.ledger.keep(connection, "entries", [*entries.values()])
         return entries
 
     def _room(self, connection: Connection) -> int:
@@ -242,6 +306,7 @@ class Book:
                 "WHERE entry = ? AND state IN ('reserved', 'uncertain')",
                 [cost, note, now(), tokens.input, tokens.output, tokens.cache_write, tokens.cache_read, entry],
             )
+            self.ledger.keep(connection, "entries", [entry])
 
     def release(self, entry: str, note: str = "") -> None:
         self._close(entry, "released", note)
@@ -255,6 +320,7 @@ class Book:
                 "UPDATE entries SET state = ?, note = ?, closed_at = ? WHERE entry = ? AND state = 'reserved'",
                 [state, note, now(), entry],
             )
+            self.ledger.keep(connection, "entries", [entry])
 
     def reached(self, connection: Connection, amount: int) -> BudgetReached:
         """The error that tells which cap stands in the way of `amount`, what is spent, and how to go on."""

@@ -269,9 +269,9 @@ def test_a_damaged_file_is_named_and_left(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     path.write_bytes(b"this was never a database, only text of some length" * 100)
     for attempt in (lambda: append_scores(f"sqlite:///{path}", [row(1)]), lambda: read_scores(f"sqlite:///{path}")):
-        with pytest.raises(FoundryError, match="cannot be used") as caught:
+        with pytest.raises(FoundryError, match="is damaged") as caught:
             attempt()
-        assert "move the damaged file aside" in caught.value.mend
+        assert "foundry repair ledger" in caught.value.mend
         assert caught.value.where == f"sqlite:///{path}"
     assert path.read_bytes().startswith(b"this was never")
 

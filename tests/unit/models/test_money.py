@@ -322,7 +322,7 @@ def test_counted_money_never_exceeds_the_cap_while_costs_keep_to_their_bounds(
 def test_a_damaged_or_newer_ledger_is_named(tmp_path: Path) -> None:
     path = tmp_path / "money.db"
     path.write_bytes(b"no pages of a database at all, by a long way" * 100)
-    with pytest.raises(FoundryError, match="cannot be read"):
+    with pytest.raises(FoundryError, match="is damaged"):
         MoneyLedger(path)
     newer = tmp_path / "newer.db"
     connection = sqlite3.connect(newer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import time
 from collections import Counter
 from decimal import Decimal
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from foundry_pipeline.lineage.sqlite_file import transaction
 from foundry_pipeline.models.cache import ResponseCache
 from foundry_pipeline.models.generate import read_replies
 from foundry_pipeline.models.money.ledger import MoneyLedger
@@ -100,10 +100,10 @@ def test_a_batch_that_is_gone_counts_as_uncertain_and_is_asked_anew(tmp_path: Pa
     spec = spec_for(tmp_path / "run", claude(batch=True), ask_for(5, system=False))
     with running("claude", tmp_path / "server", batch_seconds=30.0) as server:
         kill_when(spec, server, "retrieved")
-        connection = sqlite3.connect(spec["money"]["ledger"])
-        connection.execute("UPDATE batches SET provider_id = 'msgbatch_9999'")
-        connection.commit()
-        connection.close()
+        ledger = ledger_of(spec)
+        with ledger.connection() as connection, transaction(connection):
+            (batch,) = connection.execute("UPDATE batches SET provider_id = 'msgbatch_9999' RETURNING batch").fetchone()
+            ledger.keep(connection, "batches", [batch])
     with running("claude", tmp_path / "later", port=int(server.url.rsplit(":", 1)[1])) as later:
         assert run(spec, later) == 0, said(spec)
     totals = ledger_of(spec).totals()
