@@ -20,9 +20,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.errors import DamagedArtifact, FoundryError
 from foundry_pipeline.lineage.hashing import digest
-from foundry_pipeline.lineage.ledger_database import damaged, reading, second_copy, shown, writing
+from foundry_pipeline.lineage.ledger_database import damaged, reading, second_copy, shown, wait_for_writers, writing
 from foundry_pipeline.lineage.ledger_tables import COLLAPSES, METADATA, SCORES
 from foundry_pipeline.lineage.second_copy import SecondCopy
 from foundry_pipeline.plain import plain
@@ -181,6 +181,14 @@ def _hash_begins(value: str, text: str) -> bool:
 
 def read_rows(url: str, table: sa.Table, equal: Mapping[str, str | None]) -> list[dict[str, Any]]:
     """Rows of a table of the ledger whose columns equal what is given (None: any); columns that came later are None."""
+    try:
+        return _read(url, table, equal)
+    except DamagedArtifact:
+        wait_for_writers(url)  # a row that is being recorded is in the second copy first
+        return _read(url, table, equal)
+
+
+def _read(url: str, table: sa.Table, equal: Mapping[str, str | None]) -> list[dict[str, Any]]:
     copy = second_copy(url)
     with reading(url) as connection:
         if connection is None or not sa.inspect(connection).has_table(table.name):

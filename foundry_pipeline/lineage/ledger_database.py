@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -115,8 +115,27 @@ def reading(url: str) -> Iterator[sa.Connection | None]:
 def _refuse_empty(url: str, path: Path | None) -> None:
     if path is not None and (not path.is_file() or path.stat().st_size == 0):
         copy = second_copy(url)
-        if copy:
+        if not copy:
+            return
+        wait_for_writers(url)  # the very first row stands in the copy before the file is more than a name
+        if not path.is_file() or path.stat().st_size == 0:
             raise damaged(url, f"it is gone or empty, and its second copy {copy.path.name} is not")
+
+
+def wait_for_writers(url: str) -> None:
+    """Return when whoever writes a ledger that is a file has ended: a row is in the second copy before it is committed."""
+    path = sqlite_path(url)
+    if path is None:
+        return
+    with suppress(sqlite3.Error):  # what is wrong with the file is told by who reads it
+        connection = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?mode=rw", uri=True, timeout=_WAIT_SECONDS, isolation_level=None
+        )
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        finally:
+            connection.close()
 
 
 @contextmanager

@@ -167,8 +167,7 @@ class ResponseCache:
 
     def _from_copy(self, file: SqliteFile, hashes: Sequence[str]) -> dict[str, Reply]:
         """Answers that the second copy alone knows, put back: their writer was killed, or the file has lost them."""
-        known = file.copy.keys(_TABLE)
-        rows = [row for h in hashes if h in known and (row := file.copy.row(_TABLE, h)) is not None]
+        rows = [row for h in hashes if (row := file.copy.row(_TABLE, h)) is not None]
         found = [_reply([row[name] for name in _NAMES]) for row in rows]
         if found:
             self._insert(found)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +19,8 @@ from foundry_pipeline.chain.gate import require_verdict, write_verdict
 from foundry_pipeline.chain.mending import faults, mend
 from foundry_pipeline.errors import DamagedArtifact, FoundryError, GateRefused
 from foundry_pipeline.lineage.ledger import append_scores, read_scores
+from foundry_pipeline.lineage.ledger_database import second_copy, writing
+from foundry_pipeline.lineage.ledger_tables import SCORES
 from foundry_pipeline.lineage.sealed import sealed, unsealed
 from foundry_pipeline.lineage.second_copy import SecondCopy
 from foundry_pipeline.lineage.store import Store
@@ -264,3 +268,27 @@ def test_a_failed_verdict_made_a_passed_one_opens_nothing(project: Settings, tmp
 
 def replace_passed(verdict: dict[str, Any]) -> dict[str, Any]:
     return {**verdict, "passed": True}
+
+
+def test_a_row_that_is_being_recorded_is_not_a_lost_one(project: Settings) -> None:
+    """It stands in the second copy before it is committed: a reader who comes between waits for the writer."""
+    append_scores(project.ledger_url, [score_row(1)])
+    begun, read = threading.Event(), threading.Event()
+
+    def record() -> None:
+        copy = second_copy(project.ledger_url)
+        assert copy is not None
+        with writing(project.ledger_url) as connection:
+            new = {c.name: score_row(2).get(c.name) for c in SCORES.columns}
+            connection.execute(sa.insert(SCORES), [new])
+            copy.append("scores", [new])
+            begun.set()
+            read.wait(0.5)
+
+    writer = threading.Thread(target=record)
+    writer.start()
+    begun.wait(10)
+    found = read_scores(project.ledger_url)
+    read.set()
+    writer.join()
+    assert len(found) == 2
