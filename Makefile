@@ -93,8 +93,11 @@ fuzz: setup
 bench-ray: setup
 	python -m benchmarks.ray_path
 
-# The whole chain with its artifacts on an S3-compatible server (the tests run it to its dataset), and what that costs.
-.PHONY: shared-store
+# The whole chain with its artifacts on an S3-compatible server (the tests run it to its dataset).
+.PHONY: shared-store bench-shared-store
 shared-store: setup
 	WHOLE_CHAIN=1 pytest -n 0 tests/pipeline/test_shared_chain.py
+
+# What that costs; takes the builds of R2 out of the store of `make madison`.
+bench-shared-store: setup
 	python -m benchmarks.shared_store

@@ -55,6 +55,8 @@ def main() -> None:
         folder = Path(name)
         local = part_of(given.store.resolve(), given.name, folder / "one")
         records = list(local.records())
+        if not records:
+            raise SystemExit(f"no build of {given.name} in {given.store.resolve()}: run `make madison` first")
         sizes = [sum(local.sizes(c).values()) for c in {r.content_hash for r in records}]
         files = sum(len(local.sizes(c)) for c in {r.content_hash for r in records})
         with s3_server(folder / "server") as server:

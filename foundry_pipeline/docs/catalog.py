@@ -19,6 +19,7 @@ from foundry_pipeline.chain.gate import VERDICT, believed
 from foundry_pipeline.chain.staleness import why_stale
 from foundry_pipeline.docs.nodes import AssetNode, CheckResult, History, Version
 from foundry_pipeline.docs.values import as_json
+from foundry_pipeline.lineage.named import records_named
 from foundry_pipeline.lineage.store import Record
 
 SCHEMA = "foundry-catalog/1"
@@ -47,12 +48,7 @@ def build_catalog(
 
 def _earlier(chain: Chain, names: set[str]) -> dict[str, list[Record]]:
     """Builds for other declarations that the store holds, last built first; only of the assets named."""
-    out: dict[str, list[Record]] = {}
-    if names:
-        for record in chain.store.records():
-            if record.name in names:
-                out.setdefault(record.name, []).append(record)
-    return {k: sorted(v, key=lambda r: (_built_at(r), r.input_hash), reverse=True) for k, v in out.items()}
+    return {name: records_named(chain.store, name)[::-1] for name in names}
 
 
 def _built_at(record: Record) -> str:

@@ -19,8 +19,11 @@ SEAL = "seal"
 
 def seal_of(content: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of the content as JSON gives it back; a `seal` in it is left out."""
-    kept = {name: value for name, value in content.items() if name != SEAL}
-    return digest(json.loads(json.dumps(kept, allow_nan=False)))
+    return _digest_of_json(json.loads(json.dumps(content, allow_nan=False)))
+
+
+def _digest_of_json(content: Mapping[str, Any]) -> str:
+    return digest({name: value for name, value in content.items() if name != SEAL})
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,6 +43,6 @@ def unsealed(found: Any, *, required: bool) -> dict[str, Any]:
         if required:
             raise ValueError("it bears no seal")
         return found
-    if found[SEAL] != seal_of(found):
+    if found[SEAL] != _digest_of_json(found):
         raise ValueError("it was edited: its seal is of another content")
     return {name: value for name, value in found.items() if name != SEAL}

@@ -26,6 +26,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from foundry_pipeline.errors import DamagedArtifact, Locked
 from foundry_pipeline.lineage.artifact import Artifact, Record
 from foundry_pipeline.lineage.files import disk_error, move_folder, write_json
@@ -35,7 +37,11 @@ from foundry_pipeline.lineage.sealed import sealed, unsealed
 
 def read_record(path: Path, input_hash: str) -> Record:
     """An index line. Raises ValueError or TypeError where it is not what was written under this input hash."""
-    return record_of(json.loads(path.read_text(encoding="utf-8")), input_hash)
+    line = path.read_bytes()  # of a large store a quarter of a gigabyte in all: hence orjson
+    try:
+        return record_of(orjson.loads(line), input_hash)
+    except ValueError:  # orjson makes a float of an integer beyond 64 bits, which another seal belongs to
+        return record_of(json.loads(line), input_hash)
 
 
 def record_of(found: Any, input_hash: str) -> Record:
