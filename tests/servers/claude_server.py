@@ -196,10 +196,10 @@ class ClaudeHandler(Handler):
             del answer["usage"]
         state.bill("without_usage" if fault == "no_usage" else "delivered", counts)
         self.send_json(200, answer, headers)
-        if fault == "twice":
-            self.send_json(200, answer, headers)
         text = "".join(block.get("text", "") for block in answer["content"])
         state.note("answered", key=key, fault=fault, text=fingerprint(text))
+        if fault == "twice":
+            self.send_json(200, answer, headers)
 
     # -- batches -------------------------------------------------------------------------------------------------
 

@@ -43,10 +43,12 @@ class OpenAIHandler(Handler):
         fault = state.fault(key, attempt)
         if fault.isdigit():
             wait = {"retry-after": str(state.config.get("retry_after", 0.02))} if fault == "429" else {}
+            state.note("fault", key=key, fault=fault)
             return self.error(int(fault), "simulated", wait)
         answer, counts = completion(state.config, body, key)
         if fault in ("timeout", "cut", "not_json"):
             state.bill("lost", counts)
+            state.note("fault", key=key, fault=fault)
             if fault == "timeout":
                 return self.hang()
             if fault == "cut":
@@ -57,11 +59,11 @@ class OpenAIHandler(Handler):
         state.bill("without_usage" if fault == "no_usage" else "delivered", counts)
         headers = {"x-request-id": f"req-{key[:12]}-{attempt}"}
         self.send_json(200, answer, headers)
+        text = fingerprint(answer["choices"][0]["message"]["content"] or "")
+        state.note("answered", key=key, fault=fault, text=text)
         if fault == "twice":
             self.send_json(200, answer, headers)
-        return state.note(
-            "answered", key=key, fault=fault, text=fingerprint(answer["choices"][0]["message"]["content"] or "")
-        )
+        return None
 
 
 def completion(config: dict[str, Any], body: dict[str, Any], key: str) -> tuple[dict[str, Any], dict[str, int]]:

@@ -19,7 +19,7 @@ from foundry_pipeline.models.money.prices import Usage
 from foundry_pipeline.models.remote.client import Answer, whole
 from foundry_pipeline.models.remote.exchange import exchange
 from foundry_pipeline.models.remote.failures import AttemptFailed, malformed
-from foundry_pipeline.models.remote.service import quiet_clients, service_of
+from foundry_pipeline.models.remote.service import http_client, quiet_clients, service_of
 from foundry_pipeline.models.requests import ChatRequest, FinishReason, ModelRef
 
 _BREAKPOINTS = 4  # the interface takes no more marks of what to cache
@@ -97,8 +97,7 @@ class ClaudeClient:
             base_url=service.base_urls[0],
             max_retries=0,
             timeout=self.timeout,
-            # A server that sends elsewhere would have prompts, and perhaps the key, follow it there.
-            http_client=anthropic.DefaultHttpxClient(follow_redirects=False),
+            http_client=http_client(anthropic),
         )
 
     def ask(self, body: dict[str, Any]) -> Answer:

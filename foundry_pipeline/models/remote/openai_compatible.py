@@ -18,7 +18,7 @@ from foundry_pipeline.models.remote.client import Answer, whole
 from foundry_pipeline.models.remote.exchange import exchange
 from foundry_pipeline.models.remote.failures import AttemptFailed, malformed
 from foundry_pipeline.models.remote.servers import Servers
-from foundry_pipeline.models.remote.service import DEFAULTS, address, quiet_clients, service_of
+from foundry_pipeline.models.remote.service import DEFAULTS, address, http_client, quiet_clients, service_of
 from foundry_pipeline.models.requests import ChatRequest, FinishReason, ModelRef
 
 _ENDED: dict[str, FinishReason] = {
@@ -110,8 +110,7 @@ class OpenAIClient:
                 base_url=url,
                 max_retries=0,
                 timeout=self._timeout,
-                # A server that sends elsewhere would have prompts, and perhaps the key, follow it there.
-                http_client=openai.DefaultHttpxClient(follow_redirects=False),
+                http_client=http_client(openai),
             )
             for url in service.base_urls
         }

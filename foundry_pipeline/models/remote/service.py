@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from foundry_pipeline.errors import FoundryError
@@ -120,3 +121,15 @@ def quiet_clients() -> None:
 
     for name in ("anthropic", "openai", "httpx2", "httpcore2"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def http_client(sdk: Any) -> Any:
+    """The HTTP client that an SDK (`anthropic`, `openai`) is given: it follows nobody, and uses each connection once.
+
+    A server that sends elsewhere would have prompts, and perhaps the key, follow it there. And whatever comes behind an
+    answer, as where something on the way sends a reply twice, would be read as the answer to the next request.
+    """
+    import httpx2
+
+    once = httpx2.Limits(max_connections=1000, max_keepalive_connections=0)
+    return sdk.DefaultHttpxClient(follow_redirects=False, limits=once)
