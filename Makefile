@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONUNBUFFERED := 1
 
-.PHONY: bench-ray setup-locked locks audit sbom fuzz setup madison ladder test lint ui docs report bench clean-venv help
+.PHONY: bench-ray setup-locked locks audit sbom fuzz setup madison ladder test lint ui docs report faults bench clean-venv help
 
 help:
 	@echo "make madison   environment, whole chain (trains v3b and R2), score table, report"
@@ -58,6 +58,10 @@ docs: setup
 
 report: setup
 	foundry report madison_r2
+
+# What was done is kept, and the same command goes on from there (ONLY=cache, SEED=2).
+faults: setup
+	python -m benchmarks.faults --seed $(or $(SEED),1) $(foreach kind,$(ONLY),--only $(kind))
 
 bench: setup
 	python -m benchmarks.chain
