@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import sqlite3
@@ -292,3 +293,17 @@ def test_a_row_that_is_being_recorded_is_not_a_lost_one(project: Settings) -> No
     read.set()
     writer.join()
     assert len(found) == 2
+
+
+def test_a_score_comes_back_from_its_second_copy_to_the_byte(project: Settings) -> None:
+    append_scores(project.ledger_url, [score_row(1) | {"components": {"voice": 1.5, "historical": 2.5}}])
+    path = project.store / "ledger.db"
+
+    def raw() -> list[tuple[object, ...]]:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            return connection.execute("SELECT * FROM scores").fetchall()
+
+    before = raw()
+    path.unlink()
+    mend(project, "ledger")
+    assert raw() == before
