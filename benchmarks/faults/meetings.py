@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import os
 import random
 import shutil
@@ -72,16 +73,13 @@ def fired_by_the_daemon(world: World, folder: Path, draw: random.Random) -> tupl
         )
         if code != 0:
             story.outcome.found.append(f"the schedule cannot be started: {text[-300:]}")
-        clock = {
-            "LD_PRELOAD": library,
-            "FAKETIME": "@2026-11-23 04:59:45",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "TZ": "UTC",
-        }
+        now = dt.datetime.now(dt.UTC)
+        monday = dt.datetime.combine(now.date() + dt.timedelta(days=7 - now.weekday()), dt.time(5), dt.UTC)
+        ahead = int((monday - now).total_seconds()) - 25
         daemon = world.nursery.start(
             (shutil.which("dagster-daemon") or "dagster-daemon", "run", "-w", "workspace.yaml"),
             project.root,
-            environment | clock,
+            environment | moved_clock(library, f"+{ahead}s"),
         )
         try:
             time.sleep(draw.uniform(4, 9))
@@ -132,6 +130,12 @@ def within(folder: Path) -> Iterator[int]:
                     yield int(entry.name)
 
 
+def moved_clock(library: str, by: str) -> dict[str, str]:
+    """What makes a process's clock another, in libfaketime's words."""
+    path = os.pathsep.join([str(Path(__file__).parent / "clock"), os.environ.get("PYTHONPATH", "")])
+    return {"LD_PRELOAD": library, "FAKETIME": by, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "PYTHONPATH": path}
+
+
 def faketime() -> str | None:
     """The library that moves a process's clock (Debian: libfaketime), or None."""
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
@@ -144,19 +148,19 @@ def clock(world: World, folder: Path, draw: random.Random) -> tuple[str, Outcome
     assert library is not None
     jump = draw.choice(("-30d", "+400d", "-2h", "+3h", "+0 x40", "+0 x0.2"))
     story = Story(world, world.copy("early", folder / "project"), goal="keeper_dataset_v1")
-    story.more = {"LD_PRELOAD": library, "FAKETIME": jump, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    kill = draw.random() < 0.4
+    story.more = moved_clock(library, jump)
+    killed = draw.random() < 0.4
     with world.servers(folder / "servers", {"slow": 0.1}) as servers:
         story.servers = list(servers.values())
         run = start(story, story.goal)
         beside = None
-        if not kill and draw.random() < 0.6:
+        if not killed and draw.random() < 0.6:
             # Another command, by the right clock, must not take the run for dead.
             wait(lambda: any(s.events("received") for s in story.servers), run)
             moved, story.more = story.more, {}
             _, beside = story.run(("foundry", "doctor"))
             story.more = moved
-        if kill:
+        if killed:
             wait(lambda: any(len(s.events("received")) > 2 for s in story.servers), run)
             kill(run.pid)
             ended(story, run)
@@ -165,8 +169,8 @@ def clock(world: World, folder: Path, draw: random.Random) -> tuple[str, Outcome
         if beside is not None and "closed run" in beside:
             story.outcome.found.append("a living run was taken for dead by a command with another clock")
         story.more = {}
-        story.recover(first=None if kill or code == 0 else (code, text))
+        story.recover(first=None if killed or code == 0 else (code, text))
         return (
-            f"clock {jump}{', killed' if kill else ''}{', doctor beside it' if beside is not None else ''}",
+            f"clock {jump}{', killed' if killed else ''}{', doctor beside it' if beside is not None else ''}",
             story.verdict(),
         )
