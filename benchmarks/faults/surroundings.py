@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import subprocess
@@ -119,12 +118,3 @@ def read_only(world: World, folder: Path, draw: random.Random) -> tuple[str, Out
     finally:
         if mounted:
             subprocess.run(["umount", "-l", str(project.store)], check=False)
-
-
-def no_ray(_: Path) -> str | None:
-    """Why the fault of a killed raylet is not run here, or None."""
-    try:
-        import ray  # noqa: F401
-    except ModuleNotFoundError:
-        return "Ray is not installed (extra `ray`)"
-    return None if os.environ.get("RAY_ADDRESS") else "no Ray cluster is named by RAY_ADDRESS"
