@@ -10,7 +10,7 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.faults.judged import Outcome, Story
@@ -142,35 +142,43 @@ def faketime() -> str | None:
     return str(found[0]) if found else None
 
 
-def clock(world: World, folder: Path, draw: random.Random) -> tuple[str, Outcome]:
-    """A run whose clock is another: far behind, far ahead, or running fast; killed or not; then the same command as usual."""
-    library = faketime()
-    assert library is not None
-    jump = draw.choice(("-30d", "+400d", "-2h", "+3h", "+0 x40", "+0 x0.2"))
-    story = Story(world, world.copy("early", folder / "project"), goal="keeper_dataset_v1")
-    story.more = moved_clock(library, jump)
-    killed = draw.random() < 0.4
-    with world.servers(folder / "servers", {"slow": 0.1}) as servers:
-        story.servers = list(servers.values())
-        run = start(story, story.goal)
-        beside = None
-        if not killed and draw.random() < 0.6:
-            # Another command, by the right clock, must not take the run for dead.
-            wait(lambda: any(s.events("received") for s in story.servers), run)
-            moved, story.more = story.more, {}
-            _, beside = story.run(("foundry", "doctor"))
-            story.more = moved
-        if killed:
-            wait(lambda: any(len(s.events("received")) > 2 for s in story.servers), run)
-            kill(run.pid)
-            ended(story, run)
-            story.killed()
-        code, text = run.wait(LONG), run.text()
-        if beside is not None and "closed run" in beside:
-            story.outcome.found.append("a living run was taken for dead by a command with another clock")
-        story.more = {}
-        story.recover(first=None if killed or code == 0 else (code, text))
-        return (
-            f"clock {jump}{', killed' if killed else ''}{', doctor beside it' if beside is not None else ''}",
-            story.verdict(),
-        )
+ANY_CLOCK = ("-30d", "+400d", "-2h", "+3h", "+0 x40", "+0 x0.2")
+FAR_OFF = ("-30d", "+400d", "-2h")
+
+
+def clock(jumps: tuple[str, ...]) -> Callable[[World, Path, random.Random], tuple[str, Outcome]]:
+    """A fault: a run whose clock is another (behind, ahead, or running fast), killed or not; then the same command as usual."""
+
+    def fault(world: World, folder: Path, draw: random.Random) -> tuple[str, Outcome]:
+        library = faketime()
+        assert library is not None
+        jump = draw.choice(jumps)
+        story = Story(world, world.copy("early", folder / "project"), goal="keeper_dataset_v1")
+        story.more = moved_clock(library, jump)
+        killed = draw.random() < 0.4
+        with world.servers(folder / "servers", {"slow": 0.1}) as servers:
+            story.servers = list(servers.values())
+            run = start(story, story.goal)
+            beside = None
+            if not killed and draw.random() < 0.6:
+                # Another command, by the right clock, must not take the run for dead.
+                wait(lambda: any(s.events("received") for s in story.servers), run)
+                moved, story.more = story.more, {}
+                _, beside = story.run(("foundry", "doctor"))
+                story.more = moved
+            if killed:
+                wait(lambda: any(len(s.events("received")) > 2 for s in story.servers), run)
+                kill(run.pid)
+                ended(story, run)
+                story.killed()
+            code, text = run.wait(LONG), run.text()
+            if beside is not None and "closed run" in beside:
+                story.outcome.found.append("a living run was taken for dead by a command with another clock")
+            story.more = {}
+            story.recover(first=None if killed or code == 0 else (code, text))
+            return (
+                f"clock {jump}{', killed' if killed else ''}{', doctor beside it' if beside is not None else ''}",
+                story.verdict(),
+            )
+
+    return fault
