@@ -33,7 +33,7 @@ def _lines(rows: list[dict], kinds: list[tuple[str, str]], lacking: dict[str, st
         "",
         "Each in a copy of a small project that was built by real commands (135M model, servers of Claude's and OpenAI's "
         "protocols over HTTP). After it the commands that the messages name were run; then everything was compared with the "
-        "undisturbed run. *Unharmful*: what was changed is read by nobody, or was found whole elsewhere.",
+        "undisturbed run. *Nothing to mend*: what was changed is read by nobody, or was found whole elsewhere.",
         "",
         "| fault | what | run | noticed by the command | found by `foundry doctor` | nothing to mend | fell short | lost | paid twice | past the gate | different | s each |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
