@@ -117,11 +117,18 @@ def test_hostile_text_in_a_ledger_is_shown_and_not_obeyed(copy: Project) -> None
 def test_reading_changes_no_file(copy: Project) -> None:
     (copy.store / "ledger.db").rename(copy.store / "ledger.kept")
     before = folder_files(copy.store)
+    told = copy.run("foundry", "scores")
+    assert told.returncode == 1
+    assert "foundry repair ledger" in told.stdout, "its second copy is there"
+    assert folder_files(copy.store) == before
+    (copy.store / "ledger.db.jsonl").rename(copy.store / "ledger.kept.jsonl")
+    before = folder_files(copy.store)
     assert "no score yet" in copy.run("foundry", "scores").stdout
     assert copy.run("foundry", "trace", EVAL).returncode == 0
     assert copy.run("foundry", "replay", "abcdef12").returncode == 2
     assert folder_files(copy.store) == before
     (copy.store / "ledger.kept").rename(copy.store / "ledger.db")
+    (copy.store / "ledger.kept.jsonl").rename(copy.store / "ledger.db.jsonl")
     before = folder_files(copy.store)
     for command in (("scores", "--csv"), ("trace", EVAL), ("replay", ids(copy)["adapter"][:10]), ("diff", V1, V1)):
         copy.run("foundry", *command)
@@ -308,7 +315,8 @@ def test_without_its_passages_it_adds_up_but_cannot_be_judged(copy: Project) -> 
 def test_a_ledger_of_the_first_layout_is_replayed(copy: Project) -> None:
     """Its rows hold no components; everything else is compared."""
     rows = read_scores(url(copy))
-    (copy.store / "ledger.db").unlink()
+    for name in ("ledger.db", "ledger.db.jsonl"):
+        (copy.store / name).unlink()
     from tests.unit.lineage.ledger_sample import old_ledger
 
     old_ledger(url(copy), rows)
