@@ -97,7 +97,7 @@ KINDS = (
     Kind("two runs", 5, meetings.two_runs, "two runs of one asset at once"),
     Kind("schedule", 3, meetings.schedule, "the schedule's job during a run"),
     Kind("daemon", 1, meetings.fired_by_the_daemon, "the daemon fires the schedule during a run", _faketime),
-    Kind("raylet", 0, None, "kill -9 of a raylet", lambda folder: "tests/faults/test_two_nodes.py kills a node of two"),
+    Kind("raylet", 0, None, "kill -9 of a raylet", lambda folder: "tests/faults/test_ray.py kills one of two nodes"),
 )  # fmt: skip
 
 
