@@ -197,7 +197,7 @@ def test_an_interrupted_parent_stops_its_child(module: Callable[[str], str], tmp
     wait_for(lambda: (work / "pid").exists() and (work / "pid").read_text() != "")
     child = int((work / "pid").read_text())
     parent.send_signal(signal.SIGINT)
-    assert parent.wait(timeout=15) != 0
+    assert parent.wait(timeout=60) != 0
     assert not alive(child)
     assert (work / "cleaned").exists()
 
