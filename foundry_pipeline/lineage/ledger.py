@@ -79,8 +79,8 @@ def agree(connection: sa.Connection, copy: SecondCopy, url: str) -> None:
     from before there were copies. Raises FoundryError where the two tell different things of one row.
     """
     for table in (SCORES, COLLAPSES):
-        held = {r[copy.tables[table.name]]: r for r in _believed(url, table, _all(connection, table, url), copy)}
         written = copy.rows(table.name)
+        held = {_key(table, r): r for r in _believed(url, table, _all(connection, table, url), written)}
         copy.append(table.name, [row for key, row in held.items() if key not in written])
         if lost := [
             {c.name: row.get(c.name) for c in table.columns} for key, row in written.items() if key not in held
@@ -95,17 +95,21 @@ def _all(connection: sa.Connection, table: sa.Table, url: str) -> list[dict[str,
         raise damaged(url, f"a row cannot be read ({error})") from error
 
 
-def _believed(url: str, table: sa.Table, rows: list[dict[str, Any]], copy: SecondCopy | None) -> list[dict[str, Any]]:
-    """The rows as they are. Raises FoundryError where one is not what was written down of it."""
-    if copy is None:
-        return rows
+def _key(table: sa.Table, row: Mapping[str, Any]) -> str:
+    return str(row[next(iter(table.primary_key.columns)).name])
+
+
+def _believed(
+    url: str, table: sa.Table, rows: list[dict[str, Any]], written: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows as they are. Raises FoundryError where one is not what the second copy says of it; it is read once for
+    all of them, every writer waiting meanwhile."""
     texts = [c for c in table.columns if isinstance(c.type, sa.String) and not c.nullable]
     for row in rows:
         if not all(isinstance(row.get(c.name), str) for c in texts):
             raise damaged(url, f"a row of {table.name} is none")
-        key = str(row[copy.tables[table.name]])
-        written = copy.row(table.name, key)
-        if written is not None and any(row.get(name) != value for name, value in written.items()):
+        key = _key(table, row)
+        if any(row.get(name) != value for name, value in written.get(key, {}).items()):
             raise damaged(url, f"row {plain(key, 16)} of {table.name} is not what was recorded")
     return rows
 
@@ -212,9 +216,13 @@ def _read(url: str, table: sa.Table, equal: Mapping[str, str | None]) -> list[di
             keys = {str(key) for key in connection.scalars(sa.select(table.c[first]))}
         except ValueError as error:  # what stands in a JSON column is none
             raise damaged(url, f"a row cannot be read ({error})") from error
-    if copy is not None and (lost := copy.keys(table.name) - keys):
+    rows = [{c.name: row.get(c.name) for c in table.columns} for row in found]
+    if copy is None:
+        return rows
+    written = copy.rows(table.name)
+    if lost := written.keys() - keys:
         raise damaged(url, f"{len(lost)} rows of {table.name} that were recorded are not in it")
-    return _believed(url, table, [{c.name: row.get(c.name) for c in table.columns} for row in found], copy)
+    return _believed(url, table, rows, written)
 
 
 def find_score(url: str, score: str) -> dict[str, Any] | None:
