@@ -76,23 +76,28 @@ def agree(connection: sa.Connection, copy: SecondCopy, url: str) -> None:
     """Within a writing transaction: what only the ledger or only its copy holds, both hold afterwards.
 
     A copy is ahead where its writer was killed before the transaction was committed, and begins empty beside a ledger
-    from before there were copies. Raises FoundryError where the two tell different things of one row.
+    from before there were copies. Keys are compared, not rows: every writer waits for this one, and a row that was edited
+    is told to whoever reads it. Raises FoundryError where a row that the copy lacks cannot be read.
     """
     for table in (SCORES, COLLAPSES):
-        written = copy.rows(table.name)
-        held = {_key(table, r): r for r in _believed(url, table, _all(connection, table, url), written)}
-        copy.append(table.name, [row for key, row in held.items() if key not in written])
-        if lost := [
-            {c.name: row.get(c.name) for c in table.columns} for key, row in written.items() if key not in held
-        ]:
-            connection.execute(sa.insert(table), lost)
+        key = next(iter(table.primary_key.columns))
+        held, written = set(connection.scalars(sa.select(key))), copy.keys(table.name)
+        copy.append(table.name, _believed(url, table, _rows(connection, table, held - written, url), {}))
+        lost = [row for row in (copy.row(table.name, k) for k in sorted(written - held)) if row is not None]
+        if lost:
+            connection.execute(sa.insert(table), [{c.name: row.get(c.name) for c in table.columns} for row in lost])
 
 
-def _all(connection: sa.Connection, table: sa.Table, url: str) -> list[dict[str, Any]]:
+def _rows(connection: sa.Connection, table: sa.Table, keys: set[Any], url: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    key, wanted = next(iter(table.primary_key.columns)), sorted(keys, key=str)
     try:
-        return [dict(row) for row in connection.execute(sa.select(table)).mappings()]
+        for at in range(0, len(wanted), _AT_ONCE):
+            query = sa.select(table).where(key.in_(wanted[at : at + _AT_ONCE]))
+            found += [dict(row) for row in connection.execute(query).mappings()]
     except ValueError as error:  # what stands in a JSON column is none
         raise damaged(url, f"a row cannot be read ({error})") from error
+    return found
 
 
 def _key(table: sa.Table, row: Mapping[str, Any]) -> str:
