@@ -17,6 +17,7 @@ from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.export.merge import require_full_precision
 from foundry_pipeline.training.plan import Hyperparameters
 from foundry_pipeline.training.preference.attention import prepare
+from foundry_pipeline.training.preference.lora import fuse
 
 
 def load_trainable(
@@ -56,6 +57,10 @@ def load_trainable(
         task_type="CAUSAL_LM",
     )
     model = get_peft_model(model, adapter)
+    if device == "cpu" and compute.sharding != "fsdp":
+        fuse(
+            model
+        )  # on a GPU PEFT's way has been measured and this has not; sharded weights are gathered module by module
     if recomputes(compute, device):
         model.enable_input_require_grads()
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -48,6 +48,7 @@ CODE = tuple(
         "preference.sdpa",
         "preference.vocabulary",
         "preference.losses",
+        "preference.lora",
         "preference.step",
     )
 )

@@ -24,6 +24,7 @@ from benchmarks.trl_peer import trl_loss, trl_trainer, word_tokenizer
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.training.preference import attention
 from foundry_pipeline.training.preference.layout import Span, pack, shares
+from foundry_pipeline.training.preference.lora import fuse
 from foundry_pipeline.training.preference.step import reference_sums, window_loss
 from foundry_pipeline.training.preference.vocabulary import token_log_probabilities
 from foundry_pipeline.training.tokens import Example
@@ -95,25 +96,59 @@ def worst(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> fl
     return max(float((found[n] - wanted[n]).norm() / wanted[n].norm()) for n in wanted)
 
 
-def packed_gradients(model: Any, method: str = "orpo", **more: Any) -> tuple[float, dict[str, torch.Tensor]]:
+def packed_gradients(
+    model: Any, method: str = "orpo", fused: bool = True, **more: Any
+) -> tuple[float, dict[str, torch.Tensor]]:
     model.zero_grad()
     attention.prepare(model.get_base_model())
+    if fused:
+        assert fuse(model) == 7 * 3
     loss, shown = window_loss(model, PAIRS, method=method, beta=0.1, window=len(PAIRS), **more)  # type: ignore[arg-type]
     loss.backward()
     assert shown["loss"] == pytest.approx(float(loss.detach()))
     return float(loss.detach()), gradients(model)
 
 
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
-def test_loss_and_every_gradient_equal_the_plain_ones(family: str) -> None:
+def test_loss_and_every_gradient_equal_the_plain_ones(family: str, fused: bool) -> None:
     model = tiny(family)
     wanted = plain(model, PAIRS, "orpo", 0.1)
     wanted.backward()
     expected = gradients(model)
     assert len(expected) == 2 * 7 * 3  # both matrices of seven layers in three blocks
-    loss, found = packed_gradients(model)
+    loss, found = packed_gradients(model, fused=fused)
     assert loss == pytest.approx(float(wanted.detach()), rel=1e-9)
     assert worst(found, expected) < 1e-6
+    model.zero_grad()
+    loss, found = packed_gradients(model, fused=fused)
+    assert worst(found, expected) < 1e-6, "a second pass is as good as the first"
+
+
+def test_a_fused_layer_heeds_its_input_its_scale_and_a_switched_off_adapter() -> None:
+    model = tiny("llama")
+    layer = model.get_base_model().model.layers[0].self_attn
+    first, second = (torch.randn(1, 5, 48, dtype=torch.float64) for _ in range(2))
+    names = ("q_proj", "k_proj", "v_proj")
+    wanted = {(name, i): getattr(layer, name)(x) for name in names for i, x in enumerate((first, second))}
+    with model.disable_adapter():
+        off = layer.q_proj(first)
+    fuse(model)
+    for name, which in [("q_proj", 0), ("k_proj", 1), ("v_proj", 0), ("k_proj", 0), ("k_proj", 0), ("v_proj", 1)]:
+        found = getattr(layer, name)((first, second)[which])
+        torch.testing.assert_close(found, wanted[name, which])
+    with model.disable_adapter():
+        torch.testing.assert_close(layer.q_proj(first), off)
+    assert not torch.allclose(layer.q_proj(first), off)
+
+
+def test_layers_of_another_kind_keep_their_own_way() -> None:
+    torch.manual_seed(0)
+    base = LlamaForCausalLM(LlamaConfig(**SHAPE, attention_bias=True))
+    with_dropout = LoraConfig(r=4, target_modules=["down_proj"], lora_dropout=0.1, task_type="CAUSAL_LM")
+    assert fuse(get_peft_model(base, with_dropout)) == 0
+    base = LlamaForCausalLM(LlamaConfig(**SHAPE, attention_bias=True))
+    assert fuse(get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))) == 3 * 3, "those without a bias"
 
 
 def leaking(span: Span) -> Any:
