@@ -52,7 +52,12 @@ def base_stage(d: Declarations, name: str) -> Stage:
         kind="base_model",
         inputs=(),
         declaration=declared,
-        code=("foundry_pipeline.models.base", "foundry_pipeline.export.export", "foundry_pipeline.export.gguf"),
+        code=(
+            "foundry_pipeline.models.base",
+            "foundry_pipeline.models.gguf_quick",
+            "foundry_pipeline.export.export",
+            "foundry_pipeline.export.gguf",
+        ),
         build=partial(build_base, name=name, model=model.model_dump(mode="json")),
         external=partial(model_fingerprint, model),
         character="",

