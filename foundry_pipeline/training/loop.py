@@ -58,14 +58,14 @@ class State:
     samples: list[dict[str, str]] = field(default_factory=list)
 
     @classmethod
-    def fresh(cls, model: Any, values: Hyperparameters, steps: int) -> State:
+    def fresh(cls, model: Any, values: Hyperparameters, steps: int, team: Team | None = None) -> State:
         """State before the first of `steps` steps; trainable parameters are those of the adapter."""
-        import torch
         from transformers import get_scheduler
 
         trained = sorted((name, p) for name, p in model.named_parameters() if p.requires_grad)
         names, parameters = [n for n, _ in trained], [p for _, p in trained]
-        buffer = torch.zeros(sum(p.numel() for p in parameters), dtype=parameters[0].dtype, device=parameters[0].device)
+        zeros = (team or Team(0, 1, [])).zeros
+        buffer = zeros(sum(p.numel() for p in parameters), parameters[0].dtype, parameters[0].device)
         at = 0
         for p in parameters:
             p.grad = buffer[at : at + p.numel()].view_as(p)

@@ -1,4 +1,4 @@
-"""A process that trains beside rank 0: `python -m foundry_pipeline.training.peer SPEC.json RANK SIZE`.
+"""A process that trains beside rank 0: `python -m foundry_pipeline.training.peer SPEC.json RANK SIZE [HANDLE]`.
 
 It is started by `train.py`, or by torch's launcher as `train.py` itself, dies with what started it, writes nothing, and
 takes the same steps on the same sums.
@@ -34,9 +34,9 @@ def serve(spec_file: str, rank: int, here: int, make_team: Callable[[dict[str, A
     return 0
 
 
-def main(spec_file: str, rank: int, size: int) -> int:
-    """A peer of a team on one machine, which meets in the work folder."""
-    return serve(spec_file, rank, size, lambda spec: Team.join(rank, size, Path(spec["work"])))
+def main(spec_file: str, rank: int, size: int, room: int | None = None) -> int:
+    """A peer of a team on one machine, which meets in the work folder; `room` is its handle on memory that all share."""
+    return serve(spec_file, rank, size, lambda spec: Team.join(rank, size, Path(spec["work"]), room))
 
 
 def launched(spec_file: str, here: Place) -> int:
@@ -51,4 +51,4 @@ def launched(spec_file: str, here: Place) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(sys.argv[1], *(int(argument) for argument in sys.argv[2:])))

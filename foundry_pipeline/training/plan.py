@@ -37,6 +37,7 @@ CODE = tuple(
         "probes",
         "watch",
         "team",
+        "shared_sum",
         "tokens",
         "curriculum",
         "plan",

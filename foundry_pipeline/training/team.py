@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.launch import script_environment
+from foundry_pipeline.training.shared_sum import SharedSum, make_room
 
 if TYPE_CHECKING:
     import torch
@@ -51,26 +52,34 @@ class Team:
         self.rank, self.size, self._peers = rank, size, peers
         self.here = size if here is None else here
         self.in_step = False
+        self._room: int | None = None
+        self._sum: SharedSum | None = None
 
     @classmethod
     def start(cls, spec_file: Path, *, size: int, work: Path) -> Team:
         """Become rank 0 and start the others, which die with this process."""
         (work / _MEETING).unlink(missing_ok=True)
+        room = make_room() if size > 1 else None
+        given = [] if room is None else [str(room)]
         peers = [
             subprocess.Popen(
-                [sys.executable, "-m", PEER_MODULE, str(spec_file), str(rank), str(size)],
+                [sys.executable, "-m", PEER_MODULE, str(spec_file), str(rank), str(size), *given],
                 env=script_environment(),
                 stdin=subprocess.DEVNULL,
+                pass_fds=[] if room is None else [room],
             )
             for rank in range(1, size)
         ]
         team = cls(0, size, peers)
+        team._room = room
         team._meet(work)
         return team
 
     @classmethod
-    def join(cls, rank: int, size: int, work: Path) -> Team:
+    def join(cls, rank: int, size: int, work: Path, room: int | None = None) -> Team:
+        """Become one of those that rank 0 has started; `room` is the handle on shared memory that it passed on."""
         team = cls(rank, size, [])
+        team._room = room
         team._meet(work)
         return team
 
@@ -113,14 +122,34 @@ class Team:
 
         self.add(torch.zeros(1))
 
+    def zeros(self, count: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """So many zeros; where the processes share memory, the first that are asked for are added up there, in place."""
+        import torch
+
+        if self._room is None or self._sum is not None or dtype != torch.float32 or device.type != "cpu":
+            return torch.zeros(count, dtype=dtype, device=device)
+        self._sum = SharedSum(self._room, self.rank, self.size, count, self._barrier)
+        return self._sum.own
+
     def add(self, values: torch.Tensor) -> None:
         """Replace `values` by their sum over all processes."""
         if self.size == 1:
             return
         import torch.distributed as dist
 
+        if self._sum is not None and self._sum.holds(values):
+            self._sum.add()
+            return
         try:
             dist.all_reduce(values)
+        except RuntimeError as error:
+            raise self._broken(error) from error
+
+    def _barrier(self) -> None:
+        import torch.distributed as dist
+
+        try:
+            dist.barrier()
         except RuntimeError as error:
             raise self._broken(error) from error
 

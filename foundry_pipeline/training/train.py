@@ -167,7 +167,7 @@ def work_through(spec: dict[str, Any], make_team: Callable[[], Team], session: S
         kept = {name: kept_step(step, of, len(steps)) for name, (step, of) in spec.get("checkpoints", {}).items()}
         keeper = Keeper(work, mark, kept)
 
-        state = State.fresh(model, values, len(steps))
+        state = State.fresh(model, values, len(steps), team)
         checkpoints = work / "checkpoints"
         last = _last_checkpoint(checkpoints, mark, keeper, session) if session else None
         begin = summable(last.step if last else 0)

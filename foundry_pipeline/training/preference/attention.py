@@ -91,15 +91,19 @@ def sequences(span: Span) -> Iterator[tuple[list[slice], list[slice], int]]:
 def _function() -> Any:
     import torch
 
-    def hidden(first: int, last: int, keys: int, window: int | None, device: Any) -> torch.Tensor:
-        """True where a row of the block must not look; rows × keys."""
-        rows = torch.arange(keys - (last - first), keys, device=device).unsqueeze(1)
-        columns = torch.arange(keys, device=device).unsqueeze(0)
-        out = columns > rows
-        return out if window is None else out | (columns <= rows - window)
+    @lru_cache(maxsize=64)
+    def ahead(rows: int, device: Any) -> torch.Tensor:
+        """True where a row of a block must not look, of the block's own keys; rows × rows."""
+        return torch.ones(rows, rows, dtype=torch.bool, device=device).triu_(1)
 
-    def accurate(tensor: torch.Tensor) -> torch.dtype:
-        return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    def hide(scores: torch.Tensor, rows: int, window: int | None) -> None:
+        """Take out, in place, what no row may look at: scores (groups, per, rows, keys), the block's own keys last."""
+        keys = scores.shape[-1]
+        scores[..., keys - rows :].masked_fill_(ahead(rows, scores.device), float("-inf"))
+        if window is not None and keys > window:
+            places = torch.arange(keys - rows, keys, device=scores.device).unsqueeze(1)
+            far = torch.arange(keys, device=scores.device).unsqueeze(0) <= places - window
+            scores.masked_fill_(far, float("-inf"))
 
     def gathered(tensor: torch.Tensor, parts: Sequence[slice]) -> torch.Tensor:
         return tensor[:, parts[0]] if len(parts) == 1 else torch.cat([tensor[:, p] for p in parts], dim=1)
@@ -117,7 +121,7 @@ def _function() -> Any:
         ) -> torch.Tensor:
             heads, total, width = query.shape
             groups = key.shape[0]
-            per, exact = heads // groups, accurate(query)
+            per = heads // groups
             out = query.new_empty(total, heads, width)
             kept: list[torch.Tensor] = []
             for span in spans:
@@ -126,27 +130,24 @@ def _function() -> Any:
                     for first, last, keys in _blocks(ask.stop - ask.start, offset):
                         rows = slice(ask.start + first, ask.start + last)
                         q = (query[:, rows] * scale).reshape(groups, per * (last - first), width)
-                        scores = torch.bmm(q, k[:, :keys].transpose(1, 2)).to(exact)
-                        cube = scores.view(groups, per, last - first, keys)
-                        cube.masked_fill_(hidden(first, last, keys, window, query.device), float("-inf"))
-                        weights = torch.softmax(scores, dim=-1).to(query.dtype)
+                        scores = torch.bmm(q, k[:, :keys].transpose(1, 2))
+                        hide(scores.view(groups, per, last - first, keys), last - first, window)
+                        weights = torch.softmax(scores, dim=-1)  # sums in 32 bits at least, rounds once
                         answer = torch.bmm(weights, v[:, :keys]).view(heads, last - first, width)
                         out[rows] = answer.transpose(0, 1)
                         kept.append(weights)
-            ctx.save_for_backward(query, key, value, out, *kept)
+            ctx.save_for_backward(query, key, value, *kept)
             ctx.spans, ctx.scale = spans, scale
             return out
 
         @staticmethod
         def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
             (grad_out,) = gradients
-            query, key, value, out, *kept = ctx.saved_tensors
+            query, key, value, *kept = ctx.saved_tensors
             heads, _, width = query.shape
             groups = key.shape[0]
             per = heads // groups
             grad_q, grad_k, grad_v = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-            exact = accurate(query)
-            inner = (grad_out.to(exact) * out.to(exact)).sum(-1)  # rows × heads: the softmax's own derivative
             at = 0
             for span in ctx.spans:
                 for (ask,), read, offset in sequences(span):
@@ -159,9 +160,8 @@ def _function() -> Any:
                         g = grad_out[rows].transpose(0, 1).reshape(groups, per * size, width)
                         q = query[:, rows].reshape(groups, per * size, width)
                         gv[:, :keys] += torch.bmm(weights.transpose(1, 2), g)
-                        slope = torch.bmm(g, v[:, :keys].transpose(1, 2)).to(exact)
-                        slope -= inner[rows].transpose(0, 1).reshape(groups, per * size, 1)
-                        slope = (slope * weights).mul_(ctx.scale).to(query.dtype)
+                        slope = torch.bmm(g, v[:, :keys].transpose(1, 2))
+                        slope = torch._softmax_backward_data(slope, weights, -1, weights.dtype)
                         grad_q[:, rows] = torch.bmm(slope, k[:, :keys]).view(heads, size, width)
                         gk[:, :keys] += torch.bmm(slope.transpose(1, 2), q)
                     done = 0
@@ -170,6 +170,6 @@ def _function() -> Any:
                         grad_k[:, part] += gk[:, done : done + size]
                         grad_v[:, part] += gv[:, done : done + size]
                         done += size
-            return grad_q, grad_k, grad_v, None, None, None
+            return grad_q.mul_(ctx.scale), grad_k.mul_(ctx.scale), grad_v, None, None, None
 
     return PairAttention

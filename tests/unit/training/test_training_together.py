@@ -8,13 +8,16 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_base import write_small_base
 from training_examples import spec_for
@@ -26,6 +29,7 @@ from foundry_pipeline.launch import read_facts, run_script, script_command, writ
 from foundry_pipeline.training import distributed
 from foundry_pipeline.training.loop import TOKENS_AT_ONCE, passes
 from foundry_pipeline.training.plan import MODULE, fingerprint
+from foundry_pipeline.training.shared_sum import SharedSum, make_room
 from foundry_pipeline.training.team import Team
 
 GUARDS = {"kl": {"every_steps": 3, "action": "warn"}, "probes": {"every_steps": 4, "action": "warn"}}
@@ -162,6 +166,37 @@ def test_every_row_counts_once_however_many_share_them(lengths: list[int], size:
         assert all(group for one in made for group, _ in one)
     else:
         assert all(counts for one in made for _, counts in one)
+
+
+@given(st.integers(1, 4), st.integers(1, 40), st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_numbers_in_shared_memory_are_summed_as_often_as_asked(size: int, count: int, seed: int) -> None:
+    handle, together = make_room(), threading.Barrier(size)
+    if handle is None:
+        pytest.skip("memory without a name is Linux's")
+    given_ = torch.randn(2, size, count, generator=torch.Generator().manual_seed(seed))
+
+    def process(rank: int) -> list[torch.Tensor]:
+        room = SharedSum(handle, rank, size, count, lambda: together.wait(timeout=60) and None)
+        assert room.holds(room.own)
+        assert not room.holds(torch.zeros(count))
+        found = []
+        for round_ in given_:
+            room.own.copy_(round_[rank])
+            room.add()
+            found.append(room.own.clone())
+        return found
+
+    try:
+        with ThreadPoolExecutor(size) as pool:
+            every = list(pool.map(process, range(size)))
+    finally:
+        os.close(handle)
+    for at, round_ in enumerate(given_):
+        wanted = round_[0].clone()
+        for numbers in round_[1:]:
+            wanted += numbers
+        assert all(torch.equal(found[at], wanted) for found in every)
 
 
 def test_what_cannot_be_shared_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
