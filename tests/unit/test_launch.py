@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from foundry_pipeline.defs.pipes import PatientReader, lines
 from foundry_pipeline.errors import DamagedArtifact, FoundryError, Locked
 from foundry_pipeline.launch import (
     ORPHANED,
@@ -77,6 +79,12 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+GARBLED = """
+def run(spec, session):
+    session._pipes._message_channel.write_message({"method": "nonsense", "params": {}})
+    with atomic_folder(Path(spec["work"]) / "result"):
+        return {}
+"""
 GOOD = """
     def run(spec, session):
         with atomic_folder(Path(spec["work"]) / "result") as folder:
@@ -268,7 +276,7 @@ def test_dagster_hears_progress_and_the_end(module: Callable[[str], str], tmp_pa
 
     @dg.asset
     def thing(context):  # type: ignore[no-untyped-def]  # Dagster cannot read a quoted annotation here
-        client = dg.PipesSubprocessClient()
+        client = dg.PipesSubprocessClient(message_reader=PatientReader())
         done = client.run(context=context, command=script_command(name, write_spec({"number": 1}, work)))
         heard.extend(done.get_custom_messages())
         return done.get_materialize_result()
@@ -280,3 +288,36 @@ def test_dagster_hears_progress_and_the_end(module: Callable[[str], str], tmp_pa
     assert {"progress": {"done": 2, "total": 2, "metrics": {"loss": 0.1}}} in heard
     assert any(line.startswith("2/2") for line in lines)
     assert read_facts(work)["answer"] == 2
+
+
+def test_lines_are_read_whole_and_to_the_last(tmp_path: Path) -> None:
+    """Between two looks the file grows, by half a line too; what was written just before the end is not lost."""
+    file, ended = tmp_path / "messages", threading.Event()
+    file.touch()
+    growth = iter(['{"a":', ' 1}\n{"b": "\u00fc"}\n', '{"c": 3}\n{"torn'])
+
+    def wait(seconds: float) -> bool:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(next(growth))
+        if next(left) == 0:
+            ended.set()
+        return ended.is_set()
+
+    left = iter((2, 1, 0))
+    assert [json.loads(line) for line in lines(file, ended, wait)] == [{"a": 1}, {"b": "\u00fc"}, {"c": 3}]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_a_script_says_that_no_one_understands_fails_its_run(module: Callable[[str], str], tmp_path: Path) -> None:
+    """A message that Dagster does not know is reported as its own reader reports it, and the step still ends."""
+    name = module(GARBLED)
+
+    @dg.asset
+    def thing(context):  # type: ignore[no-untyped-def]  # Dagster cannot read a quoted annotation here
+        client = dg.PipesSubprocessClient(message_reader=PatientReader())
+        client.run(context=context, command=script_command(name, write_spec({}, tmp_path / "work")))
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        outcome = dg.materialize([thing], instance=instance, raise_on_error=False)
+        events = [record.event_log_entry for record in instance.get_records_for_run(outcome.run_id).records]
+    assert any("reads a script's messages" in (event.user_message or "") for event in events)
