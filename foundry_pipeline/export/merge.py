@@ -50,10 +50,18 @@ class _Change:
     layers: int = 0
 
     def add(self, weight: torch.Tensor, delta: torch.Tensor, stored: torch.Tensor) -> None:
-        self.weight += weight.double().square().sum().item()
-        self.delta += delta.double().square().sum().item()
-        self.lost += (stored.double() - weight.double() - delta.double()).square().sum().item()
+        self.weight += _squares(weight)
+        self.delta += _squares(delta)
+        # In 64 bits, into which 32 are widened as they are read.
+        self.lost += _squares(stored.double().sub_(weight).sub_(delta))
         self.layers += 1
+
+
+def _squares(values: torch.Tensor) -> float:
+    """Sum of squares, taken in 64 bits without a copy in 64 bits."""
+    import torch
+
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2
 
 
 def require_full_precision(base: Path) -> None:

@@ -97,7 +97,7 @@ def measure(
             question, ends = _question(spec, reference, tokenizer, requests)
         log(f"reference: {len(question.text)} tokens after {len(question.spans)} prompts")
         with _timed(seconds, BASE):
-            asked = Asked(Path(models[BASE].path))
+            asked = tokenizer if models[BASE].path == models[REFERENCE].path else Asked(Path(models[BASE].path))
             found.prompts[BASE], found.ends[BASE] = _reading(asked, question), _ends(asked)
         with _timed(seconds, REFERENCE):
             if spec["precision"] != spec["reference"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,21 @@ def test_an_unknown_type_and_an_unknown_architecture_are_named(tiny: Path, tmp_p
     with pytest.raises(FoundryError, match="NobodysModel"):
         write_gguf(other, tmp_path, types=("f16",), name="x", threads=2)
     assert not (tmp_path / "f16.gguf").exists()
+
+
+def test_what_is_done_beside_the_converter_is_done_once_and_its_failure_ends_it(tiny: Path, tmp_path: Path) -> None:
+    """Whoever fails, no child goes on, and no half file stays under a name that somebody might believe."""
+
+    def fail() -> None:
+        children.extend(Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split())
+        raise FoundryError("the disk of the adapter is full", where="lora.gguf", mend="free some")
+
+    children: list[str] = []
+    with pytest.raises(FoundryError, match="disk of the adapter"):
+        write_gguf(tiny, tmp_path, types=("f16",), name="x", threads=2, meanwhile=fail)
+    assert children
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_room_is_asked_for_before_the_converter_starts(tiny: Path, full_disk: Path) -> None:
