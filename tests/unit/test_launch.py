@@ -24,6 +24,7 @@ from foundry_pipeline.launch import (
     PARENT_VARIABLE,
     ScriptFailed,
     atomic_folder,
+    let_waiting_threads_sleep,
     read_facts,
     run_script,
     script_command,
@@ -321,3 +322,14 @@ def test_what_a_script_says_that_no_one_understands_fails_its_run(module: Callab
         outcome = dg.materialize([thing], instance=instance, raise_on_error=False)
         events = [record.event_log_entry for record in instance.get_records_for_run(outcome.run_id).records]
     assert any("reads a script's messages" in (event.user_message or "") for event in events)
+
+
+@pytest.mark.parametrize(("said", "kept"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(
+    said: str | None, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_WAIT_POLICY", said)
+    let_waiting_threads_sleep()
+    assert os.environ["OMP_WAIT_POLICY"] == kept
