@@ -316,6 +316,8 @@ def responses_stage(d: Declarations, run: Run, evaluation: Evaluation, *, base: 
             "foundry_pipeline.models.requests",
             "foundry_pipeline.models.sampling",
             "foundry_pipeline.models.hf_backend",
+            "foundry_pipeline.models.hf_decode",
+            "foundry_pipeline.models.cpu_products",
             "foundry_pipeline.models.llama_backend",
             "foundry_pipeline.models.llama_sampling",
         ),

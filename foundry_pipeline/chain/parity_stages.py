@@ -36,6 +36,8 @@ CODE = (
     "foundry_pipeline.export.gguf_rows",
     "foundry_pipeline.export.merge",
     "foundry_pipeline.models.hf_backend",
+    "foundry_pipeline.models.hf_decode",
+    "foundry_pipeline.models.cpu_products",
     "foundry_pipeline.models.llama_backend",
     "foundry_pipeline.models.chat",
     "foundry_pipeline.models.vocabulary",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -112,9 +113,8 @@ class TransformersBackend:
 
     def answer(self, requests: Sequence[ChatRequest], hashes: Sequence[str]) -> list[Reply]:
         """Generate for one group; see ChatBackend."""
-        import torch
-        from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
-
+        from foundry_pipeline.models.cpu_products import fast_products
+        from foundry_pipeline.models.hf_decode import decode
         from foundry_pipeline.models.sampling import SeededSampling
 
         if bound_to_schema := [r.request_id for r in requests if r.schema]:
@@ -125,24 +125,19 @@ class TransformersBackend:
             )
         prompts = [self.prompt_ids(r) for r in requests]
         check_lengths(requests, [len(p) for p in prompts], self._context_length, self._model.title)
-        width, bound = max(map(len, prompts)), max(r.max_tokens for r in requests)
-        ids = torch.tensor([[self._pad] * (width - len(p)) + p for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        stop = _RowsDone([r.max_tokens for r in requests], width, self._ends)
-        config = GenerationConfig(
-            do_sample=False, max_new_tokens=bound, eos_token_id=self._ends, pad_token_id=self._pad, use_cache=True
-        )
+        bounds = [r.max_tokens for r in requests]
         started = time.perf_counter()
-        with torch.inference_mode():
-            out = self._network.generate(
-                input_ids=ids.to(self._device),
-                attention_mask=mask.to(self._device),
-                generation_config=config,
-                logits_processor=LogitsProcessorList([SeededSampling(requests)]),
-                stopping_criteria=StoppingCriteriaList([stop]),
-                past_key_values=reserved_cache(self._network.config, width + bound),
+        with fast_products(self._network, wanted=sum(bounds)):
+            rows, ended = decode(
+                self._network,
+                prompts,
+                bounds,
+                ends=self._ends,
+                pad=self._pad,
+                sampling=SeededSampling(requests),
+                cache=reserved_cache(self._network.config, max(map(len, prompts)) + max(bounds)),
+                device=self._device,
             )
-        rows = out[:, width:].tolist()
         replies = []
         for i, (request, row) in enumerate(zip(requests, rows, strict=True)):
             tokens, finish_reason = cut(row[: request.max_tokens], self._ends)
@@ -154,7 +149,7 @@ class TransformersBackend:
                     finish_reason=finish_reason,
                     prompt_tokens=len(prompts[i]),
                     completion_tokens=len(tokens),
-                    seconds=stop.ended[i] - started,
+                    seconds=ended[i] - started,
                 )
             )
         return replies
@@ -166,44 +161,24 @@ def cut(tokens: list[int], ends: Sequence[int]) -> tuple[list[int], FinishReason
     return (tokens, "length") if at is None else (tokens[:at], "stop")
 
 
-class _RowsDone:
-    """A stopping criterion with a bound for each row; notes when each row came to its end."""
-
-    def __init__(self, bounds: Sequence[int], width: int, ends: Sequence[int]) -> None:
-        import torch
-
-        self._bounds = torch.tensor(list(bounds)) + width
-        self._ends = torch.tensor(list(ends))
-        self.ended = [float("inf")] * len(bounds)
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        import torch
-
-        full = input_ids.shape[1] >= self._bounds
-        ended = full | torch.isin(input_ids[:, -1].cpu(), self._ends)
-        now = time.perf_counter()
-        for row in torch.nonzero(ended).flatten().tolist():
-            self.ended[row] = min(self.ended[row], now)
-        return full.to(input_ids.device)
-
-
-def reserved_cache(config: Any, length: int) -> Cache:
-    """A dynamic key-value cache that writes into buffers of `length` positions instead of copying itself at each step.
-
-    Layers of other kinds (sliding windows, linear attention) keep the library's own.
-    """
-    from transformers import DynamicCache
+@cache
+def _reserved_layer() -> Any:
+    """A cache layer that writes into a buffer made when it is first written; a class, made where it is first needed."""
     from transformers.cache_utils import DynamicLayer
 
     class ReservedLayer(DynamicLayer):
+        def __init__(self, length: int) -> None:
+            super().__init__()
+            self.length = length
+
         def update(
             self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
         ) -> tuple[torch.Tensor, torch.Tensor]:
             if not self.is_initialized:
                 self.dtype, self.device = key_states.dtype, key_states.device
                 batch, heads, _, width = key_states.shape
-                self.key_buffer = key_states.new_empty(batch, heads, length, width)
-                self.value_buffer = value_states.new_empty(batch, heads, length, value_states.shape[-1])
+                self.key_buffer = key_states.new_empty(batch, heads, self.length, width)
+                self.value_buffer = value_states.new_empty(batch, heads, self.length, value_states.shape[-1])
                 self.keys, self.values = self.key_buffer[:, :, :0], self.value_buffer[:, :, :0]
                 self.is_initialized = True
             assert self.keys is not None
@@ -214,9 +189,35 @@ def reserved_cache(config: Any, length: int) -> Cache:
             self.keys, self.values = self.key_buffer[:, :, :end], self.value_buffer[:, :, :end]
             return self.keys, self.values
 
-    cache = DynamicCache(config=config)
-    cache.layers = [ReservedLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
+        def batch_select_indices(self, indices: torch.Tensor) -> None:
+            """Keep these rows, moved together in the same buffers."""
+            for name in ("key", "value"):
+                buffer, held = getattr(self, f"{name}_buffer"), getattr(self, f"{name}s")
+                end = held.shape[2]
+                buffer[: len(indices), :, :end] = held[indices]
+                buffer = buffer[: len(indices)]
+                setattr(self, f"{name}_buffer", buffer)
+                setattr(self, f"{name}s", buffer[:, :, :end])
+
+    return ReservedLayer
+
+
+def reserved_cache(config: Any, length: int) -> Cache:
+    """A dynamic key-value cache that writes into buffers of `length` positions instead of copying itself at each step.
+
+    Layers of other kinds (sliding windows, linear attention) keep the library's own.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    reserved = DynamicCache(config=config)
+    reserved.layers = [_reserved_layer()(length) if type(layer) is DynamicLayer else layer for layer in reserved.layers]
+    return reserved
+
+
+def is_reserved(layer: Any) -> bool:
+    """Whether a layer of a cache is one that `reserved_cache` put there."""
+    return type(layer) is _reserved_layer()
 
 
 def _with_adapter(network: Any, folder: Path) -> Any:

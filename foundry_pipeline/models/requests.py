@@ -34,6 +34,8 @@ BACKEND_CODE: dict[Backend, tuple[str, ...]] = {
     ),
     "transformers": (
         "foundry_pipeline.models.hf_backend",
+        "foundry_pipeline.models.hf_decode",
+        "foundry_pipeline.models.cpu_products",
         "foundry_pipeline.models.chat",
         "foundry_pipeline.models.sampling",
     ),

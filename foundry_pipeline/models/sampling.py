@@ -24,28 +24,42 @@ class SeededSampling:
         import torch
 
         self._generators = [torch.Generator().manual_seed(r.seed) for r in requests]
+        self._how = [(r.temperature, r.top_k, r.top_p) for r in requests]
+        self._group()
+
+    def _group(self) -> None:
         rows: dict[tuple[float, int, float], list[int]] = defaultdict(list)
-        for row, r in enumerate(requests):
-            if r.temperature > 0:
-                rows[(r.temperature, r.top_k, r.top_p)].append(row)
+        for row, how in enumerate(self._how):
+            if how[0] > 0:
+                rows[how].append(row)
         self._rows = dict(rows)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows alone; each draws what it would have drawn among all."""
+        self._generators = [self._generators[row] for row in rows]
+        self._how = [self._how[row] for row in rows]
+        self._group()
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Scores (rows, vocabulary), float32, with noise on what may be drawn and −inf elsewhere."""
         import torch
 
         for (temperature, top_k, top_p), rows in self._rows.items():
+            # Nearly always all rows are drawn alike; then the vocabulary's scores are not copied out and back.
+            every = len(rows) == len(scores)
             index = torch.tensor(rows, device=scores.device)
-            logits, tokens = candidates(scores[index], top_k=top_k, top_p=top_p)
+            logits, tokens = candidates(scores if every else scores[index], top_k=top_k, top_p=top_p)
             # An exponential variate E gives a Gumbel one, −log E. Drawn on the CPU, so that the device changes nothing.
-            noise = torch.stack(
-                [
-                    torch.empty(logits.shape[1]).exponential_(generator=self._generators[row]).log_().neg_()
-                    for row in rows
-                ]
-            )
-            drawn = (logits / temperature + noise.to(logits.device)).argmax(dim=1, keepdim=True)
-            scores[index] = torch.full_like(scores[index], float("-inf")).scatter_(1, tokens.gather(1, drawn), 0.0)
+            noise = torch.empty(logits.shape)
+            for place, row in enumerate(rows):
+                noise[place].exponential_(generator=self._generators[row])
+            noise = noise.log_().neg_().to(logits.device)
+            drawn = tokens.gather(1, (logits / temperature + noise).argmax(dim=1, keepdim=True))
+            if every:
+                scores.fill_(float("-inf")).scatter_(1, drawn, 0.0)
+            else:
+                scores[index] = float("-inf")
+                scores[index, drawn[:, 0]] = 0.0
         return scores
 
 

@@ -155,3 +155,66 @@ def test_a_folder_without_weights_or_template_is_refused(dense: Path, tmp_path: 
     assert "chat_template" not in json.loads((bare / "tokenizer_config.json").read_text())
     with pytest.raises(FoundryError, match="no chat template"):
         TransformersBackend(ref(bare), threads=2).load()
+
+
+def test_rows_that_have_ended_leave_and_the_others_go_on_as_before(
+    dense: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from foundry_pipeline.models import hf_decode
+
+    backend = TransformersBackend(ref(dense), threads=1)
+    group = [ask(f"What of {n} roads?", temperature=1.0, max_tokens=3 + 2 * n, seed=n) for n in range(9)]
+    sizes: list[int] = []
+    backend.load()
+    plain = backend._network.forward
+
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(kwargs["input_ids"]))
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(backend._network, "forward", counting)
+    leaving = answer(backend, group)
+    assert sizes[0] == 9
+    assert sizes[-1] == hf_decode._FEWEST
+    assert sizes == sorted(sizes, reverse=True)
+    monkeypatch.setattr(hf_decode, "_FEWEST", 10)
+    sizes.clear()
+    assert answer(backend, group) == leaving
+    assert set(sizes) == {9}
+
+
+def test_fast_products_change_no_bit(dense: Path, adapter: Path) -> None:
+    from foundry_pipeline.models.cpu_products import fast_products
+
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor has no product of bfloat16")
+    backend = TransformersBackend(ref(dense, adapter), threads=1)
+    backend.load()
+    ids = torch.tensor([[1, 520, 30, 40, 50, 60]] * 5)
+    layers = [m for m in backend._network.modules() if type(m).__name__ == "Linear"]
+    for scaling in (2.0, 0.3):
+        for layer in layers:
+            if hasattr(layer, "scaling"):
+                layer.scaling["default"] = scaling
+        with torch.inference_mode():
+            plain = backend._network(input_ids=ids).logits
+            with fast_products(backend._network, wanted=4096) as changed:
+                fast = backend._network(input_ids=ids).logits
+            with fast_products(backend._network, wanted=4) as none:
+                assert none == 0
+            with backend._network.disable_adapter():
+                base = backend._network(input_ids=ids).logits
+                with fast_products(backend._network, wanted=4096):
+                    assert torch.equal(base, backend._network(input_ids=ids).logits)
+        assert changed == 7 * 2 * 30 + 1
+        assert torch.equal(plain, fast)
+        assert not torch.equal(plain, base)
+    assert not any("forward" in vars(layer) for layer in backend._network.modules())
+
+
+def test_fast_products_leave_an_exact_network_alone(exact: TransformersBackend) -> None:
+    from foundry_pipeline.models.cpu_products import fast_products
+
+    exact.load()
+    with fast_products(exact._network, wanted=4096) as changed:
+        assert changed == 0

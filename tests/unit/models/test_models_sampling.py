@@ -93,3 +93,15 @@ def test_temperature_zero_takes_the_largest_and_leaves_others_to_draw() -> None:
     out = SeededSampling([replace(WARM, temperature=0.0), WARM])(torch.zeros(2, 1), logits.clone())
     assert torch.equal(out[0], logits[0])
     assert int(torch.isfinite(out[1]).sum()) == 1
+
+
+def test_rows_that_stay_draw_what_they_would_have_drawn() -> None:
+    rows = [replace(WARM, seed=s, temperature=1.0 + (s % 2)) for s in range(5)]
+    logits = torch.randn(5, 50, generator=torch.Generator().manual_seed(0))
+    whole, fewer = SeededSampling(rows), SeededSampling(rows)
+    for sampling in (whole, fewer):
+        sampling(torch.zeros(5, 1), logits.clone())
+    fewer.keep([1, 3, 4])
+    for _ in range(4):
+        drawn = whole(torch.zeros(5, 1), logits.clone()).argmax(dim=1)
+        assert torch.equal(drawn[[1, 3, 4]], fewer(torch.zeros(3, 1), logits[[1, 3, 4]].clone()).argmax(dim=1))
