@@ -81,10 +81,12 @@ def by_us(base: Path, pairs: Sequence[Example], precision: str) -> tuple[float, 
     """The same by the project's step."""
     from foundry_pipeline.training.loop import computing
     from foundry_pipeline.training.preference import attention
+    from foundry_pipeline.training.preference.lora import fuse
     from foundry_pipeline.training.preference.step import window_loss
 
     model = adapted(base, precision, 0, zero=False)
     attention.prepare(model.get_base_model())
+    fuse(model)
     with computing(model, precision):
         loss, _ = window_loss(model, pairs, method="orpo", beta=BETA, window=len(pairs))
     loss.backward()
@@ -113,6 +115,7 @@ def trajectory(base: Path, tokenizer: Any, pairs: Sequence[Example], seed: int, 
     from benchmarks.trl_peer import trl_loss, trl_trainer
     from foundry_pipeline.training.loop import computing
     from foundry_pipeline.training.preference import attention
+    from foundry_pipeline.training.preference.lora import fuse
     from foundry_pipeline.training.preference.step import window_loss
 
     order = random.Random(seed).sample(range(len(pairs)), STEPS)
@@ -121,6 +124,7 @@ def trajectory(base: Path, tokenizer: Any, pairs: Sequence[Example], seed: int, 
     model = trainer.model if trainer else model
     if trainer is None:
         attention.prepare(model.get_base_model())
+        fuse(model)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=RATE, weight_decay=0.0)
     told = []
     for index in order:
