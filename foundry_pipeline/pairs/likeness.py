@@ -4,7 +4,7 @@
     >>> index.column(["Whence do factions chiefly spring?", "Was the embargo wise?"]).tolist()
     [0.71, 0.18]
 
-Cosine of the vectors of the bundled sentence encoder (`corpus.retrieval`). It costs some 5 ms for a question and 20 ms
+Cosine of the vectors of the bundled sentence encoder (`corpus.minilm`). It costs some 5 ms for a question and 20 ms
 for a paragraph on two cores, two hundred times all other rules together, and so is measured only where a threshold is
 declared (`Filters.suite_likeness`, `Filters.held_out_likeness`).
 """
@@ -16,7 +16,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from foundry_pipeline.corpus.retrieval import DIGITS, embed
+from foundry_pipeline.corpus.minilm import embed
+from foundry_pipeline.corpus.retrieval import DIGITS
 
 
 class LikenessIndex:

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from foundry_pipeline.corpus.retrieval import DIMENSIONS, MiniLm, Retriever, embed, load_encoder
+from foundry_pipeline.corpus.minilm import DIMENSIONS, MiniLm, embed, load_encoder
+from foundry_pipeline.corpus.retrieval import Retriever
 
 
 def passages(*texts: str) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import pytest
 
 from foundry_pipeline.corpus import embeddings
 from foundry_pipeline.corpus.embeddings import KeptVectors
-from foundry_pipeline.corpus.retrieval import load_encoder
+from foundry_pipeline.corpus.minilm import load_encoder
 from foundry_pipeline.errors import FoundryError
 
 TEXTS = ["The militia is the great bulwark of liberty.", "Peace with all nations.", "The militia is ready.", ""]
