@@ -19,8 +19,8 @@ from foundry_pipeline.chain.engine import Chain
 from foundry_pipeline.chain.evaluation_stages import suite_hash
 from foundry_pipeline.chain.graph import load_chain
 from foundry_pipeline.chain.scores import record_scores
-from foundry_pipeline.corpus.passages import own_passages
 from foundry_pipeline.corpus.minilm import load_encoder
+from foundry_pipeline.corpus.passages import own_passages
 from foundry_pipeline.declarations import Declarations
 from foundry_pipeline.evaluation.judges import Judge, Judgment
 from foundry_pipeline.evaluation.overlap import Overlap

@@ -210,8 +210,8 @@ def _rubric(d: Declarations, chain: Chain, files: CharacterFiles, sides: Sequenc
     """The rubric's marks where both sides were judged by one version of it, else the rubric itself."""
     if all(side.judge == RUBRIC_LOCAL for side in sides) and len({side.judge_version for side in sides}) == 1:
         return _Recorded(RUBRIC_LOCAL, sides[0].judge_version, [side.rows for side in sides])
-    from foundry_pipeline.corpus.passages import own_passages
     from foundry_pipeline.corpus.minilm import load_encoder
+    from foundry_pipeline.corpus.passages import own_passages
     from foundry_pipeline.evaluation.rubric import RubricLocal
 
     name = f"{files.character.character}_passages"

@@ -16,8 +16,8 @@ from typing import Any
 
 import polars as pl
 
-from foundry_pipeline.corpus.passages import own_passages
 from foundry_pipeline.corpus.minilm import load_encoder
+from foundry_pipeline.corpus.passages import own_passages
 from foundry_pipeline.declarations.sources import Character, EvaluationSuite
 from foundry_pipeline.evaluation.evaluate import make_judge
 from foundry_pipeline.evaluation.model_judge import ModelJudge
