@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,20 @@ def test_the_script_goes_on_after_a_kill_and_ends_with_the_same_bytes(
     assert (killed / "work" / replies).read_bytes() == (calm / "work" / replies).read_bytes()
     assert [r.request_id for r in read_replies(calm / "work" / "result")] == [f"q{i}" for i in range(12)]
     assert str(tmp_path) not in (calm / "work" / replies).read_text()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_is_searched_again_after_loading_as_before(enabled: bool) -> None:
+    import gc
+
+    from foundry_pipeline.models.generate import _uncollected
+
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with suppress(FoundryError), _uncollected():
+            assert not gc.isenabled()
+            raise FoundryError("a model that cannot be read", mend="")
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
