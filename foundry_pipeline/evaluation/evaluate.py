@@ -36,6 +36,8 @@ from foundry_pipeline.models.cache import ResponseCache
 from foundry_pipeline.models.money.spending import open_spending
 from foundry_pipeline.models.requests import ChatRequest, Reply
 
+PORTION = 36  # answers read ahead at once: enough for long products, few enough that progress is seen
+
 
 def make_judge(
     spec: dict[str, Any],
@@ -124,8 +126,11 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
 
     rows: list[dict[str, Any]] = []
     seconds: dict[str, float] = {"asking the judge": asked} if isinstance(judge, ModelJudge) else {}
-    for done, answer in enumerate(responses.iter_rows(named=True), start=1):
+    for done, answer in enumerate(responses.iter_rows(named=True)):
         started = time.monotonic()
+        if isinstance(judge, RubricLocal) and done % PORTION == 0:
+            ahead = responses.slice(done, PORTION).iter_rows(named=True)
+            judge.prepare([(prompts[r["prompt_id"]], r["answer"]) for r in ahead])
         prompt = prompts[answer["prompt_id"]]
         rows.append(
             score_row(
@@ -139,9 +144,11 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
             )
         )
         seconds[answer["mode"]] = seconds.get(answer["mode"], 0.0) + time.monotonic() - started
-        session.progress(done, responses.height, judged=answer["mode"])
+        session.progress(done + 1, responses.height, judged=answer["mode"])
     started = time.monotonic()
     session.log(f"judging {len(controls.controls)} planted controls")
+    if isinstance(judge, RubricLocal):
+        judge.prepare([*planted(controls, passages), *dressed(probes, prompts)])
     table, judged_controls = judge_controls(controls, passages, judge)
     style, judged_style = judge_style(probes, prompts, judge) if probes else (None, None)
     seconds["controls"] = time.monotonic() - started

@@ -94,11 +94,18 @@ class Grounding:
         found = np.array([self._borne_out(p, {i}) for i, p in enumerate(self._passages)])
         self._record_scale = (float(np.median(found[:, 1])), float(np.percentile(found[:, 0], 25)))
 
+    def prepare(self, asked: Sequence[tuple[EvaluationPrompt, str]]) -> None:
+        """Embed what `read` will want for these answers in one call, which takes half the time of a call for each."""
+        said = [_own(answer, prompt) for prompt, answer in asked]
+        queries = [normalise(text) for prompt, _ in asked for text in (prompt.text, prompt.stance, prompt.opposed)]
+        cut = [self._cut(" ".join(own)) for own in said if words(" ".join(own))]
+        self._know([*queries, *(part for parts in cut for kind in parts for part in kind)])
+
     def read(self, prompt: EvaluationPrompt, answer: str, left_out: Collection[int] = ()) -> Grounds:
         """Read an answer; `left_out` are the passages (by position) that it was copied from."""
         scales = self._scale(prompt)
         said = _said(answer)
-        own = [s for s in said if _echo(s, prompt.text) < _ECHO_SHARE]
+        own = _own(answer, prompt)
         echo = 1 - len(own) / len(said) if said else 0.0
         if not words(" ".join(own)):
             return Grounds(0.0, 0.0, 0.0, echo)
@@ -120,7 +127,7 @@ class Grounding:
 
     def _read_all(self, texts: list[str]) -> list[_Read]:
         """Embeds every sentence, every piece and every window of the texts in one call."""
-        cut = [(said, _pieces(said, self._piece_words), _windows(said)) for said in map(_said, texts)]
+        cut = [self._cut(text) for text in texts]
         found = self._vectors([part for parts in cut for kind in parts for part in kind])
         ends = np.cumsum([len(kind) for parts in cut for kind in parts])[:-1]
         blocks = iter(np.split(found, ends))
@@ -134,11 +141,19 @@ class Grounding:
             for _, pieces, _ in cut
         ]
 
+    def _cut(self, text: str) -> tuple[list[str], list[str], list[str]]:
+        """What is embedded of a text: its sentences, its pieces and its windows."""
+        said = _said(text)
+        return said, _pieces(said, self._piece_words), _windows(said)
+
     def _vectors(self, texts: list[str]) -> np.ndarray:
         """Unit vectors of the texts, one row each."""
+        self._know(texts)
+        return np.stack([self._known[text] for text in texts])
+
+    def _know(self, texts: list[str]) -> None:
         if new := [text for text in dict.fromkeys(texts) if text not in self._known]:
             self._known |= dict(zip(new, _unit(np.asarray(self._embed(new), dtype=np.float64)), strict=True))
-        return np.stack([self._known[text] for text in texts])
 
     def _scale(self, prompt: EvaluationPrompt) -> _Scales:
         key = (prompt.text, prompt.stance, prompt.opposed)
@@ -184,6 +199,11 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 def _said(text: str) -> list[str]:
     return sentences(normalise(text))[:MAX_SENTENCES]
+
+
+def _own(answer: str, prompt: EvaluationPrompt) -> list[str]:
+    """The answer's sentences that do not only repeat the prompt."""
+    return [s for s in _said(answer) if _echo(s, prompt.text) < _ECHO_SHARE]
 
 
 def _pieces(said: Sequence[str], least: float) -> list[str]:

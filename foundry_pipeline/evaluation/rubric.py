@@ -25,7 +25,7 @@ above its common counterfeits; it does not replace a reader.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import polars as pl
@@ -95,6 +95,10 @@ class RubricLocal:
             "passages": sorted(self._passage_ids),
         }
         return digest(known)[:16]
+
+    def prepare(self, asked: Sequence[tuple[EvaluationPrompt, str]]) -> None:
+        """Read ahead for answers that are about to be judged; their marks are the same without it."""
+        self._ground.prepare(asked)
 
     def judge(self, prompt: EvaluationPrompt, answer: str) -> Judgment:
         breaks = find_breaks(self._character, prompt, answer)

@@ -154,7 +154,7 @@ class Stylometry:
 
     def copied_from(self, text: str) -> frozenset[int]:
         """Passages (by position) that share a long run with the text: it must not be measured against itself."""
-        return frozenset(i for i, run in enumerate(self._overlaps.runs(text)) if run >= COPIED_RUN)
+        return self._overlaps.sharing(text, COPIED_RUN)
 
     def measure(self, text: str, left_out: Collection[int] | None = None) -> Measures:
         """The measures of a text, against the passages it was not copied from (or those not `left_out`)."""

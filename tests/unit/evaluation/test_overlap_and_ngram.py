@@ -26,6 +26,17 @@ def test_longest_overlap_is_that_of_every_pair_tried(passages, answer):
     assert found.passage_id == (ids[runs.index(max(runs))] if max(runs) else None)
 
 
+@given(pages, text, st.integers(2, 6))
+def test_sharing_names_the_passages_with_a_run_that_long(passages, answer, size):
+    found = Overlaps([""] * len(passages), [" ".join(p) for p in passages]).sharing(" ".join(answer), size)
+    assert found == {i for i, p in enumerate(passages) if longest_run(p, answer) >= size}
+
+
+def test_a_run_of_less_than_two_words_is_no_sharing():
+    with pytest.raises(ValueError, match="1 words"):
+        Overlaps(["p"], ["war"]).sharing("war", 1)
+
+
 def test_overlap_reads_through_case_points_and_unicode():
     index = Overlaps(["p"], ["The militia's the great bulwark; nay, more."])
     assert index.longest("the MILITIA’S the great — bulwark!") == Overlap(5, "p")

@@ -169,6 +169,23 @@ def test_what_is_read_of_an_answer_does_not_depend_on_the_answers_before():
     assert forward == backward
 
 
+def test_what_was_read_ahead_is_asked_of_the_encoder_once_and_changes_nothing():
+    calls = []
+
+    def counting(texts):
+        calls.append(list(texts))
+        return bag(texts)
+
+    answers = ["I trust the militia. So do the people!", "— … !", "", ASKED.text, "A standing army alone defends us."]
+    plain, ahead = Grounding(PAGES, bag), Grounding(PAGES, counting)
+    calls.clear()
+    ahead.prepare([(ASKED, answer) for answer in answers])
+    assert len(calls) == 1
+    assert [ahead.read(ASKED, a) for a in answers] == [plain.read(ASKED, a) for a in answers]
+    ahead.prepare([])
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_even_a_page_or_two_can_be_read_against(count):
     ground = Grounding(PAGES[:count], bag)
