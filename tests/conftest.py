@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from foundry_pipeline.models.base import make_dense
 from foundry_pipeline.settings import DATABASE
@@ -24,6 +25,10 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Two processes of tests share two cores: a thread that waits sleeps, as `launch.limit_threads` has it in every script.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# No example has a time limit: how long one takes says more of what else the machine does than of the code.
+hypothesis_settings.register_profile("foundry", deadline=None)
+hypothesis_settings.load_profile("foundry")
 
 # The files that take minutes, so that none of them is begun last, beside a second process that has nothing left to do.
 # One process builds the chain in the first, the other has work for as long that does not wait for it.
