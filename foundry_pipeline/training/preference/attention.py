@@ -78,13 +78,14 @@ def _blocks(rows: int, offset: int) -> Iterator[tuple[int, int, int]]:
 
 def sequences(span: Span) -> Iterator[tuple[list[slice], list[slice], int]]:
     """The causal sequences of a pair: rows that ask, rows that are read (in order), and how many stand before them."""
+    before = [slice(0, span.shared)] if span.shared else []
     prompt = slice(span.start, span.start + span.prompt)
     chosen_end = span.start + span.prompt + span.chosen
     whole = slice(span.start, chosen_end)
-    yield [whole], [whole], 0
+    yield [whole], [*before, whole], span.shared
     if span.rejected:
         branch = slice(chosen_end, chosen_end + span.rejected)
-        yield [branch], [prompt, branch], span.prompt
+        yield [branch], [*before, prompt, branch], span.shared + span.prompt
 
 
 @lru_cache(maxsize=1)

@@ -21,6 +21,7 @@ def sums(found: torch.Tensor, packed: Packed) -> tuple[torch.Tensor, torch.Tenso
     import torch
 
     part = torch.tensor(packed.part, device=found.device)
+    found = found[torch.tensor(packed.places, device=found.device)]
     shape = 3 * packed.pairs
     total = torch.zeros(shape, dtype=found.dtype, device=found.device).index_add(0, part, found)
     count = torch.zeros(shape, dtype=found.dtype, device=found.device).index_add(0, part, torch.ones_like(found))

@@ -48,7 +48,7 @@ def scored_states(model: Any, packed: Packed) -> tuple[torch.Tensor, torch.Tenso
 
 
 def scored(model: Any, packed: Packed) -> torch.Tensor:
-    """Log-probability (nats) of every scored token of a packed window, in the order of `packed.labels`."""
+    """Log-probability (nats) of every prediction of a packed window, in the order of `packed.labels`."""
     import torch
 
     states, weight = scored_states(model, packed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,6 +69,10 @@ PAIRS = [
     example(1, 60, 64, seed=4),
 ]
 
+BEGINNING = tuple(random.Random(7).randrange(5, 300) for _ in range(37))
+# All prompts begin alike, as under a chat template: beyond Gemma's window, and one prompt has a single token more.
+ALIKE = [replace(pair, prompt=BEGINNING + pair.prompt) for pair in PAIRS]
+
 
 def plain(model: Any, pairs: Sequence[Example], method: str, beta: float) -> torch.Tensor:
     """The loss as the papers write it: two whole sequences a pair, all logits."""
@@ -97,31 +102,31 @@ def worst(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> fl
 
 
 def packed_gradients(
-    model: Any, method: str = "orpo", fused: bool = True, **more: Any
+    model: Any, method: str = "orpo", fused: bool = True, pairs: Sequence[Example] = PAIRS, **more: Any
 ) -> tuple[float, dict[str, torch.Tensor]]:
     model.zero_grad()
     attention.prepare(model.get_base_model())
     if fused:
         assert fuse(model) == 7 * 3
-    loss, shown = window_loss(model, PAIRS, method=method, beta=0.1, window=len(PAIRS), **more)  # type: ignore[arg-type]
+    loss, shown = window_loss(model, pairs, method=method, beta=0.1, window=len(pairs), **more)  # type: ignore[arg-type]
     loss.backward()
     assert shown["loss"] == pytest.approx(float(loss.detach()))
     return float(loss.detach()), gradients(model)
 
 
-@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(("fused", "pairs"), [(True, PAIRS), (False, PAIRS), (True, ALIKE)])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
-def test_loss_and_every_gradient_equal_the_plain_ones(family: str, fused: bool) -> None:
+def test_loss_and_every_gradient_equal_the_plain_ones(family: str, fused: bool, pairs: list[Example]) -> None:
     model = tiny(family)
-    wanted = plain(model, PAIRS, "orpo", 0.1)
+    wanted = plain(model, pairs, "orpo", 0.1)
     wanted.backward()
     expected = gradients(model)
     assert len(expected) == 2 * 7 * 3  # both matrices of seven layers in three blocks
-    loss, found = packed_gradients(model, fused=fused)
+    loss, found = packed_gradients(model, fused=fused, pairs=pairs)
     assert loss == pytest.approx(float(wanted.detach()), rel=1e-9)
     assert worst(found, expected) < 1e-6
     model.zero_grad()
-    loss, found = packed_gradients(model, fused=fused)
+    loss, found = packed_gradients(model, fused=fused, pairs=pairs)
     assert worst(found, expected) < 1e-6, "a second pass is as good as the first"
 
 
@@ -151,13 +156,23 @@ def test_layers_of_another_kind_keep_their_own_way() -> None:
     assert fuse(get_peft_model(base, LoraConfig(r=4, target_modules="all-linear"))) == 3 * 3, "those without a bias"
 
 
+real_sequences = attention.sequences
+
+
 def leaking(span: Span) -> Any:
     """What reads what, with a fault: the rejected answer reads the chosen one, too."""
     end = span.start + span.prompt + span.chosen
-    yield [slice(span.start, end)], [slice(span.start, end)], 0
+    before = [slice(0, span.shared)] if span.shared else []
+    yield [slice(span.start, end)], [*before, slice(span.start, end)], span.shared
     if span.rejected:
         branch = slice(end, span.end)
-        yield [branch], [slice(span.start, end), branch], span.prompt + span.chosen
+        yield [branch], [*before, slice(span.start, end), branch], span.shared + span.prompt + span.chosen
+
+
+def strangers(span: Span) -> Any:
+    """What reads what, with a fault: the shared beginning of the prompts is not read."""
+    for ask, read, offset in real_sequences(span):
+        yield ask, read[1:] if span.shared else read, offset - span.shared
 
 
 def test_it_shows_when_the_rejected_answer_sees_the_chosen_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +183,16 @@ def test_it_shows_when_the_rejected_answer_sees_the_chosen_one(monkeypatch: pyte
     monkeypatch.setattr(attention, "sequences", leaking)
     _, found = packed_gradients(model)
     assert worst(found, expected) > 1e-3
+
+
+def test_it_shows_when_what_prompts_share_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("llama")
+    plain(model, ALIKE, "orpo", 0.1).backward()
+    expected = gradients(model)
+    assert pack(ALIKE, score_prompt=True).spans[0] == Span(0, 37, 0, 0)
+    assert worst(packed_gradients(model, pairs=ALIKE)[1], expected) < 1e-6
+    monkeypatch.setattr(attention, "sequences", strangers)
+    assert worst(packed_gradients(model, pairs=ALIKE)[1], expected) > 1e-3
 
 
 @pytest.mark.parametrize("method", ["orpo", "dpo"])
@@ -209,15 +234,30 @@ lengths = st.lists(
 )
 
 
-@given(lengths, st.booleans())
+@given(lengths, st.booleans(), st.integers(0, 12))
 @settings(max_examples=60, deadline=None)
-def test_every_token_has_its_place(sizes: list[tuple[int, int, int]], score_prompt: bool) -> None:
-    pairs = [example(*size) for size in sizes]
+def test_every_token_has_its_place(sizes: list[tuple[int, int, int]], score_prompt: bool, alike: int) -> None:
+    pairs = [replace(pair, prompt=BEGINNING[:alike] + pair.prompt) for pair in (example(*size) for size in sizes)]
     packed = pack(pairs, score_prompt=score_prompt)
     assert len(packed.ids) == len(packed.positions) == packed.spans[-1].end
-    assert len(packed.rows) == len(packed.labels) == len(packed.part)
-    for number, pair in enumerate(pairs):
-        scored = [(r, t) for r, t, p in zip(packed.rows, packed.labels, packed.part, strict=True) if p // 3 == number]
+    assert len(packed.rows) == len(packed.labels) == len(set(zip(packed.rows, packed.labels, strict=True)))
+    assert len(packed.places) == len(packed.part)
+    shared = packed.spans[-1].shared
+    assert shared >= alike or alike < 4 or len(pairs) == 1
+    assert len(packed.spans) == packed.pairs + bool(shared) == len(pairs) + bool(shared)
+    for number, (pair, span) in enumerate(zip(pairs, packed.spans[bool(shared) :], strict=True)):
+        # what each answer's last row reads, laid end to end, is the prompt and the answer
+        branches = list(attention.sequences(span))
+        for (_, read, offset), answer in zip(branches, (pair.chosen, pair.rejected), strict=False):
+            seen = [packed.ids[i] for part in read for i in range(part.start, part.stop)]
+            assert seen == [*pair.prompt, *answer[:-1]]
+            assert [packed.positions[i] for part in read for i in range(part.start, part.stop)] == [*range(len(seen))]
+            assert offset in (shared, len(pair.prompt))
+        scored = [
+            (packed.rows[place], packed.labels[place])
+            for place, p in zip(packed.places, packed.part, strict=True)
+            if p // 3 == number
+        ]
         wanted = list(pair.prompt[1:]) * score_prompt + list(pair.chosen) + list(pair.rejected)
         assert [t for _, t in scored] == wanted
         # the token before each label, in its own branch, stands one position before it
