@@ -9,7 +9,6 @@ again gives the same bytes.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +30,7 @@ from foundry_pipeline.evaluation.overlap import Overlaps
 from foundry_pipeline.evaluation.rubric import RubricLocal
 from foundry_pipeline.evaluation.scoring import Bounds, ModeFacts, score_row, scores_frame, summarize
 from foundry_pipeline.evaluation.style_probe import dressed, judge_style
-from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
+from foundry_pipeline.launch import ScriptSession, atomic_folder, leave, script_main
 from foundry_pipeline.models.cache import ResponseCache
 from foundry_pipeline.models.money.spending import open_spending
 from foundry_pipeline.models.requests import ChatRequest, Reply
@@ -192,4 +191,4 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(script_main(run))
+    leave(script_main(run))

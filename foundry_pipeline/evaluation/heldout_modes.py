@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.evaluation.heldout import HeldOut, nats_by_kind, nats_by_kind_gguf
-from foundry_pipeline.launch import ScriptSession, atomic_folder, read_facts, run_script, script_main
+from foundry_pipeline.launch import ScriptSession, atomic_folder, leave, read_facts, run_script, script_main
 from foundry_pipeline.training.machine import keep_freed_memory
 
 KINDS = ("passages", "documents")
@@ -134,4 +133,4 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(script_main(run))
+    leave(script_main(run))

@@ -10,7 +10,6 @@ answers     columns `prompt_id` and `answer`, any others beside them
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from foundry_pipeline.declarations.sources import Character, EvaluationSuite
 from foundry_pipeline.evaluation.evaluate import make_judge
 from foundry_pipeline.evaluation.model_judge import ModelJudge
 from foundry_pipeline.evaluation.scoring import COMPONENTS, SCORES_SCHEMA
-from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
+from foundry_pipeline.launch import ScriptSession, atomic_folder, leave, script_main
 
 JUDGED = ("overall", "raw_overall", *COMPONENTS, "critical_failures", "justification")
 
@@ -59,4 +58,4 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(script_main(run))
+    leave(script_main(run))

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from foundry_pipeline.export.imatrix import measure
 from foundry_pipeline.export.lora_gguf import FILE as LORA_FILE
 from foundry_pipeline.export.lora_gguf import unknown_layout, write_lora_gguf
 from foundry_pipeline.export.merge import merge
-from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
+from foundry_pipeline.launch import ScriptSession, atomic_folder, leave, script_main
 from foundry_pipeline.models.base import fetch_hub, make_dense, pypi_file
 
 
@@ -95,4 +94,4 @@ def _dense(declared: dict[str, Any], out: Path, download: Path, session: ScriptS
 
 
 if __name__ == "__main__":
-    sys.exit(script_main(run))
+    leave(script_main(run))

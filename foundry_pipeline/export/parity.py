@@ -18,7 +18,6 @@ itself has seen.
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.export.deltas import compare_weights, summary
 from foundry_pipeline.export.distance import distance, log_probabilities, spans_of
 from foundry_pipeline.export.served import Asked, Served, ServedGguf, ServedWeights, Span
-from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
+from foundry_pipeline.launch import ScriptSession, atomic_folder, leave, script_main
 from foundry_pipeline.lineage.hashing import digest
 from foundry_pipeline.models.hf_backend import Precision
 from foundry_pipeline.models.requests import ChatRequest, ModelRef
@@ -232,4 +231,4 @@ TENSORS = {
 
 
 if __name__ == "__main__":
-    sys.exit(script_main(run))
+    leave(script_main(run))

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import gc
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +32,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.launch import ScriptSession, atomic_folder, script_main
+from foundry_pipeline.launch import ScriptSession, atomic_folder, leave, script_main
 from foundry_pipeline.models.cache import ResponseCache, renamed
 from foundry_pipeline.models.money.spending import Spending, open_spending
 from foundry_pipeline.models.requests import REMOTE, ChatBackend, ChatRequest, ModelRef, Reply, group_hashes
@@ -248,4 +247,4 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(script_main(run))
+    leave(script_main(run))

@@ -15,14 +15,13 @@ itself. The first failure ends the others.
 from __future__ import annotations
 
 import shutil
-import sys
 import threading
 import time
 from collections import deque
 from pathlib import Path
 from typing import Any
 
-from foundry_pipeline.launch import ScriptSession, atomic_folder, read_facts, run_script, script_main
+from foundry_pipeline.launch import ScriptSession, atomic_folder, leave, read_facts, run_script, script_main
 from foundry_pipeline.models.generate import RESULT
 
 _SCRIPT = "foundry_pipeline.models.generate"
@@ -71,4 +70,4 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(script_main(run))
+    leave(script_main(run))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from foundry_pipeline.errors import Collapsed, FoundryError
-from foundry_pipeline.launch import die_with_parent, limit_threads, read_json
+from foundry_pipeline.launch import die_with_parent, leave, limit_threads, read_json
 from foundry_pipeline.training.distributed import Place, compute_of, require_declared
 from foundry_pipeline.training.machine import training_device
 from foundry_pipeline.training.team import Team
@@ -51,4 +51,4 @@ def launched(spec_file: str, here: Place) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], *(int(argument) for argument in sys.argv[2:])))
+    leave(main(sys.argv[1], *(int(argument) for argument in sys.argv[2:])))

@@ -22,7 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foundry_pipeline.launch import ScriptSession, atomic_folder, cannot_write, read_json, script_main, write_json
+from foundry_pipeline.launch import (
+    ScriptSession,
+    atomic_folder,
+    cannot_write,
+    leave,
+    read_json,
+    script_main,
+    write_json,
+)
 from foundry_pipeline.training import machine
 from foundry_pipeline.training.checkpoints import Checkpoint, last_usable, seal
 from foundry_pipeline.training.curriculum import windows
@@ -314,4 +322,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

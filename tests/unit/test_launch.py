@@ -38,11 +38,11 @@ ROOT = Path(__file__).resolve().parents[2]
 HEADER = """
 import os, sys, time
 from pathlib import Path
-from foundry_pipeline.launch import atomic_folder, script_main
+from foundry_pipeline.launch import atomic_folder, leave, script_main
 """
 FOOTER = """
 if __name__ == "__main__":
-    sys.exit(script_main(run))
+    leave(script_main(run))
 """
 STARTER = """
 from pathlib import Path
@@ -268,6 +268,25 @@ def test_a_wrong_call_has_exit_code_2(module: Callable[[str], str]) -> None:
     ended = subprocess.run([sys.executable, "-m", module(GOOD)], capture_output=True, text=True)
     assert ended.returncode == 2
     assert "usage" in ended.stderr
+
+
+ENDING = """
+import atexit, sys
+from foundry_pipeline.launch import leave
+class Held:
+    def __del__(self):
+        print("taken apart")
+held = [Held()]
+held.append(held)
+atexit.register(print, "exit function", flush=True)
+print("not flushed yet", end=" ")
+leave(7)
+"""
+
+
+def test_a_script_leaves_with_its_output_and_nothing_is_taken_apart() -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (7, "not flushed yet exit function\n", "")
 
 
 def test_dagster_hears_progress_and_the_end(module: Callable[[str], str], tmp_path: Path) -> None:
