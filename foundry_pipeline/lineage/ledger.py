@@ -107,8 +107,8 @@ def _key(table: sa.Table, row: Mapping[str, Any]) -> str:
 def _believed(
     url: str, table: sa.Table, rows: list[dict[str, Any]], written: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """The rows as they are. Raises FoundryError where one is not what the second copy says of it; it is read once for
-    all of them, every writer waiting meanwhile."""
+    """The rows as they are. Raises FoundryError where one is not what the second copy says of it (`written`: key → columns
+    and what was recorded of them; empty where only the shape is to be looked at)."""
     texts = [c for c in table.columns if isinstance(c.type, sa.String) and not c.nullable]
     for row in rows:
         if not all(isinstance(row.get(c.name), str) for c in texts):
