@@ -17,9 +17,9 @@ import os
 
 import dagster as dg
 from dagster._core.storage.base_storage import DagsterStorage
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
+from foundry_pipeline.defs.sqlite_storage import HeldSqliteStorage
 from foundry_pipeline.models.money.processes import this_node
 from foundry_pipeline.settings import DATABASE
 
@@ -43,7 +43,7 @@ class FoundryStorage(DagsterStorage, ConfigurableClass):
     ) -> DagsterStorage:
         if shared():
             return _shared(inst_data)
-        return DagsterSqliteStorage.from_config_value(inst_data, {"base_dir": config_value["base_dir"]})
+        return HeldSqliteStorage.from_local(config_value["base_dir"], inst_data)
 
 
 def shared() -> bool:
