@@ -69,11 +69,15 @@ def _retriever(own: pl.DataFrame, threads: int) -> Retriever | None:
 def build_primary_source(
     ctx: BuildContext, *, files: CharacterFiles, teacher: PrimarySourceTeacher, passages: str, threads: int
 ) -> Built:
+    from foundry_pipeline.corpus.embeddings import KeptVectors
     from foundry_pipeline.corpus.retrieval import Retriever as Hybrid
 
     own = own_passages(read_frame(ctx.inputs[passages], "passages"))
     prompts = prompts_frame(files.training_prompts)
-    responses, drops = primary_source_responses(prompts, own, Hybrid(own, threads=threads), teacher, files.character)
+    # With as many threads as the judge embeds with, who then finds these passages' vectors there.
+    retriever = Hybrid(own, encoder=KeptVectors(ctx.settings.vectors_path, threads=max(1, threads // 2)))
+    retriever.read(prompts.filter(pl.col("category").is_in(list(teacher.serves)))["prompt"])
+    responses, drops = primary_source_responses(prompts, own, retriever, teacher, files.character)
     payload = payload_folder(ctx)
     responses.write_parquet(payload / "responses.parquet")
     drops.write_parquet(payload / "drops.parquet")

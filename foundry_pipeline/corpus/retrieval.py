@@ -10,7 +10,7 @@ BM25 as in Lucene (Kamphuis et al. 2020, through `bm25s`), reciprocal rank fusio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -71,8 +71,14 @@ class Retriever:
         texts: list[str] = ordered["text"].to_list()
         self._encoder = encoder or load_encoder(threads)
         self._vectors = self._encoder.embed(texts)
+        self._read: dict[str, NDArray[np.float32]] = {}
         self._bm25 = bm25s.BM25(backend="numpy")
         self._bm25.index([_terms(text) for text in texts], show_progress=False)
+
+    def read(self, prompts: Iterable[str]) -> None:
+        """Embed prompts that are going to be searched for: together they take less than half the time, for equal vectors."""
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._read]
+        self._read.update(zip(new, self._encoder.embed(new), strict=True))
 
     def search(self, prompt: str, k: int) -> list[Hit]:
         """The k best passages (all, if there are fewer), best first; equal scores are ordered by passage_id."""
@@ -80,7 +86,8 @@ class Retriever:
             raise ValueError(f"k must be at least 1, not {k}")
         if not words(prompt):
             raise ValueError("the prompt holds no word")
-        fits = np.round(self._vectors @ self._encoder.embed([prompt])[0], DIGITS)
+        vector = self._read[prompt] if prompt in self._read else self._encoder.embed([prompt])[0]
+        fits = np.round(self._vectors @ vector, DIGITS)
         terms = [term for term in _terms(prompt) if term in self._bm25.vocab_dict]
         overlaps = self._bm25.get_scores(terms) if terms else np.zeros(len(self._ids), dtype=np.float32)
         scores = 1.0 / (FUSION + _ranks(fits))
