@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from foundry_pipeline.chain.ahead import beside
 from foundry_pipeline.chain.engine import Chain, Materialized
 from foundry_pipeline.chain.scores import record_scores
 from foundry_pipeline.chain.serving_stages import matrix_rows
@@ -23,7 +24,7 @@ from foundry_pipeline.defs.metadata import declared_columns, declared_metadata, 
 from foundry_pipeline.defs.partitions import Placed, dependencies, placed
 from foundry_pipeline.defs.run_marks import mark_run
 from foundry_pipeline.defs.runner import pipes_runner
-from foundry_pipeline.defs.sources import ask_sources, source_checks
+from foundry_pipeline.defs.sources import ask_sources, is_fetched, source_checks
 from foundry_pipeline.defs.storage import note_node
 from foundry_pipeline.docs.descriptions import Descriptions
 from foundry_pipeline.errors import Collapsed
@@ -106,13 +107,12 @@ def stage_asset(d: Declarations, chain: Chain, placed: Placed, described: Descri
         stage = placed.asked(context)
         mark_run(context.instance, context.run_id)
         checked = ask_sources(d, chain, stage, log=context.log.info, warn=context.log.warning)
+        told: dict[str, Any] = {"log": context.log.info, "manifest": lambda: {"run_id": context.run_id}}
+        run_script = pipes_runner(context, pipes, partial(asked_for, d, stage))
+        if stage.kind == "base_model":
+            run_script = beside(run_script, chain, of_this_run(d, chain, context), **told)
         try:
-            done = chain.materialize(
-                stage.name,
-                run_script=pipes_runner(context, pipes, partial(asked_for, d, stage)),
-                log=context.log.info,
-                manifest=lambda: {"run_id": context.run_id},
-            )
+            done = chain.materialize(stage.name, run_script=run_script, **told)
         except Collapsed:
             # What is yielded is in the asset's history, also when the step fails afterwards.
             if (fallen := collapsed(d, chain, stage)) is not None:
@@ -128,6 +128,13 @@ def stage_asset(d: Declarations, chain: Chain, placed: Placed, described: Descri
         )
 
     return asset
+
+
+def of_this_run(d: Declarations, chain: Chain, context: dg.AssetExecutionContext) -> list[str]:
+    """Stages of this very run that may be made before their turn: a character's whose sources have to be asked first wait."""
+    keys = {key.to_user_string() for key in context.job_def.asset_layer.selected_asset_keys}
+    stages = [chain.stages[name] for name in sorted(keys & chain.stages.keys())]
+    return [s.name for s in stages if s.character and not is_fetched(d.characters[s.character])]
 
 
 def after(d: Declarations, chain: Chain, done: Materialized) -> dict[str, Any]:
