@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,9 @@ def tokens(frame: pl.DataFrame, count_tokens: TokenCounter) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=4)
 def token_counter(tokenizer_json: Path) -> TokenCounter:
-    """Counts tokens of plain texts with a model's own `tokenizer.json`; no chat template, no torch.
+    """Counts tokens of plain texts with a model's own `tokenizer.json`, read once; no chat template, no torch.
 
     Raises FoundryError when the file cannot be read as a tokenizer.
     """

@@ -6,7 +6,7 @@ same inputs again gives the same version and costs nothing.
 
 # Dagster reads the annotations of a compute function as objects: no `from __future__ import annotations` here.
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import partial
 from typing import Any
 
@@ -120,7 +120,7 @@ def stage_asset(d: Declarations, chain: Chain, placed: Placed, described: Descri
             raise
         said = "nothing to do, found by its inputs" if done.reused else f"built in {done.seconds:.1f} s"
         context.log.info(f"{stage.name} {done.artifact.content_hash[:12]}: {said}")
-        extra = after(d, chain, done)
+        extra = after(d, chain, done, selected(context))
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(done.artifact.content_hash),
             metadata={**describe(done, described), **extra},
@@ -130,15 +130,22 @@ def stage_asset(d: Declarations, chain: Chain, placed: Placed, described: Descri
     return asset
 
 
+def selected(context: dg.AssetExecutionContext) -> set[str]:
+    """Names of the assets of this very run."""
+    return {key.to_user_string() for key in context.job_def.asset_layer.selected_asset_keys}
+
+
 def of_this_run(d: Declarations, chain: Chain, context: dg.AssetExecutionContext) -> list[str]:
     """Stages of this very run that may be made before their turn: a character's whose sources have to be asked first wait."""
-    keys = {key.to_user_string() for key in context.job_def.asset_layer.selected_asset_keys}
-    stages = [chain.stages[name] for name in sorted(keys & chain.stages.keys())]
+    stages = [chain.stages[name] for name in sorted(selected(context) & chain.stages.keys())]
     return [s.name for s in stages if s.character and not is_fetched(d.characters[s.character])]
 
 
-def after(d: Declarations, chain: Chain, done: Materialized) -> dict[str, Any]:
-    """What follows a finished dataset (its export and card), evaluation (ledger rows, once; report) and matrix (report)."""
+def after(d: Declarations, chain: Chain, done: Materialized, assets: Set[str]) -> dict[str, Any]:
+    """What follows a finished dataset (its export and card), evaluation (ledger rows, once; report) and matrix (report).
+
+    `assets` are those of the same run of Dagster.
+    """
     if done.stage.kind == "dataset":
         from foundry_pipeline.chain.dataset_exports import export
         from foundry_pipeline.reports.checks_page import checks_path
@@ -152,14 +159,17 @@ def after(d: Declarations, chain: Chain, done: Materialized) -> dict[str, Any]:
         from foundry_pipeline.reports.run_report import write_report
         from foundry_pipeline.reports.serving import matrix_markdown
 
-        # Anew: the evaluation wrote it before there was a matrix.
+        # Anew: an evaluation by itself wrote it before there was a matrix.
         report = write_report(chain, d, done.stage.name.removesuffix("_serving_matrix"))
         table = dg.MetadataValue.md(matrix_markdown(matrix_rows(done, chain.store)))
         return {"serving matrix": table, "report": dg.MetadataValue.path(str(report))}
     if done.stage.kind != "eval":
         return {}
-    from foundry_pipeline.reports.run_report import write_report
+    from foundry_pipeline.reports.run_report import report_path, write_report
 
     added = record_scores(chain, d, done)
-    report = write_report(chain, d, done.stage.name.removesuffix("_eval"))
+    report = report_path(chain.settings.reports, done.stage.name.removesuffix("_eval"))
+    # The matrix, where it follows at once, would only write it anew, and whole.
+    if f"{done.stage.asset.removesuffix('_eval')}_serving_matrix" not in assets:
+        write_report(chain, d, done.stage.name.removesuffix("_eval"))
     return {"ledger rows added": added, "report": dg.MetadataValue.path(str(report))}

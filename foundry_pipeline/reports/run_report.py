@@ -26,14 +26,17 @@ from foundry_pipeline.reports.svg import swatch
 TEMPLATE = "run_report.html.jinja"
 
 
+def report_path(reports: Path, run: str) -> Path:
+    return reports / f"{run}.html"
+
+
 def write_report(chain: Chain, d: Declarations, run: str) -> Path:
     """Write the page of an evaluated run and return where it is. A reader sees the old page or the new one.
 
     Raises what `gather` raises, and FoundryError when the page cannot be written.
     """
     page = render_report(gather(chain, d, run))
-    path = chain.settings.reports / f"{run}.html"
-    return write_page(path, page, what="the report", again=f"foundry report {run}")
+    return write_page(report_path(chain.settings.reports, run), page, what="the report", again=f"foundry report {run}")
 
 
 def render_report(data: ReportData) -> str:

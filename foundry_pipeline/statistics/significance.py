@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from foundry_pipeline.statistics.effects import Sample, pooled_sd
 
@@ -70,16 +71,23 @@ def paired_permutation(differences: Sequence[float], *, exchanges: int = EXCHANG
     Exact up to 13 prompts, Monte Carlo with `exchanges` draws beyond. None without a difference; 1.0 where all are
     zero. Raises ValueError for a difference that is not finite.
     """
+    values = sorted(float(d) for d in differences)  # sorted: equal for any order of the rows
+    if not all(map(math.isfinite, values)):
+        raise ValueError("a difference is not finite; leave unscored prompts out")
+    if not values:
+        return None
+    if len(values) == 1 or not any(values):
+        return 1.0  # one exchange gives the same size with the other sign: both are as far out
+    return _permutation(tuple(values), exchanges, seed)
+
+
+@lru_cache(maxsize=256)
+def _permutation(sorted_values: tuple[float, ...], exchanges: int, seed: int) -> float:
+    """Kept, because a report states each difference in several places, and its p value every time."""
     import numpy as np
     from scipy import stats
 
-    values = np.sort(np.asarray(differences, dtype=float))  # sorted: equal for any order of the rows
-    if not np.isfinite(values).all():
-        raise ValueError("a difference is not finite; leave unscored prompts out")
-    if not len(values):
-        return None
-    if len(values) == 1 or not values.any():
-        return 1.0  # one exchange gives the same size with the other sign: both are as far out
+    values = np.asarray(sorted_values)
     found = stats.permutation_test(
         (values, np.zeros_like(values)),
         lambda a, b, axis: np.mean(a - b, axis=axis),
