@@ -88,6 +88,7 @@ def parity_stage(d: Declarations, run: Run) -> Stage:
         "reference": declared.reference,
         "precision": d.profile.precision,
         "threads": d.profile.threads,
+        "at_once": d.profile.generating_at_once,
     }
     inputs = (base, start, f"{run.run}_adapter", f"{run.run}_merged", f"{run.run}_gguf", passages)
     return Stage(

@@ -280,7 +280,8 @@ class Profile(Declaration):
     generating_at_once: int = Field(
         default=1,
         ge=1,
-        description="processes that answer at the same time on this machine, each with its share of the threads",
+        description="processes that answer at the same time on this machine, each with its share of the threads; above 1, "
+        "parity measures GGUF files beside dense weights",
     )
     teacher: AnyTeacher
     student_server: StudentServer | None = Field(

@@ -3,7 +3,7 @@
 
 {"models": {"base": {…}, "adapter": {…}, "merged": {…}, "f16": {…}, …}, "folders": {"start": …, "adapter": …,
  "merged": …}, "requests": [[id, question], …], "texts": ["…", …], "tokens": 512, "each": 64, "rows": 64,
- "reference": "float32", "precision": "bfloat16", "threads": 2}
+ "reference": "float32", "precision": "bfloat16", "threads": 2, "at_once": 2}
 
 The result folder holds `parity.json` and `tensors.parquet`; both are the same again for the same weights, texts, library
 versions and machine. Nothing is judged here: see `parity_verdict.py`.
@@ -20,9 +20,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -95,6 +98,8 @@ def measure(
         with _timed(seconds, "reference"):
             question, ends = _question(spec, reference, tokenizer, requests)
         log(f"reference: {len(question.text)} tokens after {len(question.spans)} prompts")
+        # What llama.cpp serves is measured beside what torch does, where the profile answers by several modes at once.
+        files = _meanwhile(partial(_files, spec, models, question, ends, found, seconds, log), spec["at_once"] > 1)
         with _timed(seconds, BASE):
             asked = tokenizer if models[BASE].path == models[REFERENCE].path else Asked(Path(models[BASE].path))
             found.prompts[BASE], found.ends[BASE] = _reading(asked, question), _ends(asked)
@@ -107,15 +112,20 @@ def measure(
             with _timed(seconds, "base, predictions"), reference.without_adapter():
                 found.near(BASE, reference, question, log)
     for mode, ref in models.items():
-        if mode not in (BASE, REFERENCE):
+        if mode not in (BASE, REFERENCE) and ref.backend != "llama_cpp":
             with _timed(seconds, mode), _opened(ref, spec, spec["precision"]) as served:
                 found.add(mode, served, question, ends, log)
+    gguf = {mode: Path(ref.path) for mode, ref in models.items() if ref.backend == "llama_cpp"}
     folders = {name: Path(path) for name, path in spec["folders"].items()}
-    with _timed(seconds, "weights"):
-        files = {m: Path(r.path) for m, r in models.items() if r.backend == "llama_cpp"}
-        rows, merge = compare_weights(
-            folders["start"], folders["adapter"], folders["merged"], files, rows=int(spec["rows"])
-        )
+    try:
+        with _timed(seconds, "weights"):
+            rows, merge = compare_weights(
+                folders["start"], folders["adapter"], folders["merged"], gguf, rows=int(spec["rows"])
+            )
+    except Exception:
+        files()  # a file that cannot be read is told by who was to serve it
+        raise
+    files()
     further = {token for told in found.ends.values() for token in told["ends"]} - set(ends)
     content = {
         "reference": {"mode": REFERENCE, "precision": spec["reference"], "served_precision": spec["precision"]},
@@ -131,6 +141,39 @@ def measure(
         "deltas": summary(rows),
     }
     return content, rows, {name: round(value, 3) for name, value in seconds.items()}
+
+
+def _files(
+    spec: Mapping[str, Any],
+    models: Mapping[str, ModelRef],
+    question: Question,
+    ends: Sequence[int],
+    found: Measures,
+    seconds: dict[str, float],
+    log: Callable[[str], None],
+) -> None:
+    """Measure every GGUF file, into `found`."""
+    for mode, ref in models.items():
+        if ref.backend == "llama_cpp":
+            with _timed(seconds, mode), _opened(ref, spec, spec["precision"]) as served:
+                found.add(mode, served, question, ends, log)
+
+
+def _meanwhile(work: Callable[[], None], beside: bool) -> Callable[[], None]:
+    """What ends with `work` done, or raises its error: begun now in a thread that ends with the process, or then."""
+    if not beside:
+        return work
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+            done.set_result(None)
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=run, name="GGUF files", daemon=True).start()
+    return done.result
 
 
 def _request(request_id: str, text: str) -> ChatRequest:
@@ -154,7 +197,8 @@ def _question(
 
 @contextmanager
 def _opened(ref: ModelRef, spec: Mapping[str, Any], precision: Precision) -> Iterator[Served]:
-    threads = int(spec["threads"])
+    # One thread of llama.cpp beside two of torch: its own wait for each other awake, and would keep torch's from a core.
+    threads = int(spec["threads"]) // (2 if spec["at_once"] > 1 and ref.backend == "llama_cpp" else 1) or 1
     served: ServedGguf | ServedWeights
     if ref.backend == "llama_cpp":
         served = ServedGguf(ref, threads=threads)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tiny_model import write_adapter
 
 from foundry_pipeline.declarations.parity import Parity
+from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.export.deltas import compare_weights, summary
 from foundry_pipeline.export.merge import merge
 from foundry_pipeline.export.parity import measure
@@ -51,6 +52,7 @@ def spec(base: Path, adapter: Path, merged: Path, gguf: Path, kinds: tuple[str, 
         "reference": "float32",
         "precision": "bfloat16",
         "threads": 2,
+        "at_once": 1,
     }
 
 
@@ -89,6 +91,22 @@ def test_a_whole_export_passes_and_says_how_near_it_is(whole: tuple[dict[str, An
         "misplaced": [],
     }
     json.dumps(content, allow_nan=False)
+
+
+def test_files_measured_beside_the_weights_give_the_same(
+    whole: tuple[dict[str, Any], Any], tiny: Path, tiny_adapter: Path, tiny_exports: Path, tmp_path: Path
+) -> None:
+    told = spec(tiny, tiny_adapter, tiny_exports / "merged", tiny_exports / "gguf") | {"at_once": 2}
+    content, rows, seconds = measure(told, print)
+    assert (content, rows) == whole
+    assert set(TYPES) < set(seconds)
+    told["models"]["q8_0"] = told["models"]["q8_0"] | {"path": str(tiny_exports / "gguf" / "gone.gguf")}
+    with pytest.raises(FoundryError, match="model file not found"):
+        measure(told, print)
+    (damaged := tmp_path / "damaged.gguf").write_bytes(b"GGUF and nothing else")
+    told["models"]["q8_0"]["path"] = str(damaged)
+    with pytest.raises(FoundryError):
+        measure(told, print)
 
 
 def test_bounds_are_those_of_the_declaration(whole: tuple[dict[str, Any], Any]) -> None:
