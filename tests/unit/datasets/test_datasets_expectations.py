@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 
 import polars as pl
@@ -264,3 +266,16 @@ def test_a_declared_dataset_bounds_its_rows_by_what_it_takes_over(make_dataset, 
     suite = build_suite(outer, profile=make_profile(), declared={"inner": inner})
     assert suite[0].bound == {"min_value": 90}
     assert next(e for e in suite if e.name == "category_share").bound == {"max_value": 0.5}
+
+
+def test_great_expectations_comes_without_what_it_does_not_need() -> None:
+    code = """
+import sys
+from foundry_pipeline.datasets.expectations import _without_address_grammars
+with _without_address_grammars():
+    import great_expectations
+assert "lark" not in sys.modules and "rfc3987_syntax" not in sys.modules
+import jsonschema
+jsonschema.validate({"a": 1}, {"properties": {"a": {"type": "integer"}}}, format_checker=jsonschema.FormatChecker())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
