@@ -8,11 +8,12 @@ other they took 35 s of `make madison` on two cores, side by side 20.
 
 Nothing else changes: an artifact is found by its inputs, so the asset of a stage that was made ahead finds it, and that of
 one which was not makes it. An error is met again, and told, by the asset whose it is. The thread ends before the script's
-asset does; where the run is interrupted, with the process.
+asset does; where the run is interrupted, at once, as if it had been killed.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from threading import Thread
@@ -24,6 +25,13 @@ from foundry_pipeline.launch import ScriptRunner
 
 HERE: tuple[Kind, ...] = ("sources", "passages", "teacher_responses")
 """Kinds that may be made ahead: no model of the chain and, with the character's own words as teacher, no script either."""
+
+
+_PATIENCE = 10.0  # seconds for a library to come back from what it is at
+
+
+class _Interrupted(BaseException):
+    """Raised in the thread when the run is interrupted."""
 
 
 class _NeedsScript(Exception):
@@ -48,12 +56,18 @@ def beside(
         told: list[str] = []
         thread = Thread(target=_make, args=(chain, wanted, manifest, told), name="made ahead", daemon=True)
         thread.start()
+        failure: Exception | None = None
         try:
-            run_script(module, spec, work)
-        except Exception:
-            thread.join()  # the run goes on with assets that do not need this one, and they would find their work locked
+            try:
+                run_script(module, spec, work)
+            except Exception as error:
+                failure = error  # the run goes on with assets that do not need this one, and they must find no lock
+            thread.join()
+        except BaseException:
+            _stop(thread)
             raise
-        thread.join()
+        if failure is not None:
+            raise failure
         for line in told:
             log(f"meanwhile: {line}")
 
@@ -79,13 +93,19 @@ def in_order(chain: Chain, names: Iterable[str]) -> list[str]:
     return out
 
 
+def _stop(thread: Thread) -> None:
+    """End a thread at its next step of Python. One that is in a numeric library while Python ends aborts the process."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_Interrupted))
+    thread.join(_PATIENCE)
+
+
 def _make(chain: Chain, names: Iterable[str], manifest: Callable[[], dict[str, Any]], told: list[str]) -> None:
     for name in names:
         try:
             if chain.resolve(name).record is None:
                 done = chain.materialize(name, run_script=_refuse, log=told.append, manifest=manifest)
                 told.append(f"{name} {done.artifact.content_hash[:12]} built in {done.seconds:.1f} s")
-        except Exception:
+        except (Exception, _Interrupted):
             # Whatever it is, the stage's own asset meets it again, and tells it where it belongs.
             return
 

@@ -1,6 +1,7 @@
 """Stages made while a script is waited for: found by their own assets, errors left to them, nothing left running."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,10 @@ class Bench:
 
     def stage(self, name: str, kind: Kind, inputs: tuple[str, ...], *, script: bool = False) -> Stage:
         def build(ctx: BuildContext) -> Built:
-            if name == "teacher" and self.teacher_waits is not None:
-                assert self.teacher_waits.wait(30)
+            give_up = time.monotonic() + 30
+            while name == "teacher" and self.teacher_waits is not None and not self.teacher_waits.is_set():
+                assert time.monotonic() < give_up
+                time.sleep(0.01)
             if self.fail == name:
                 raise FoundryError("no", where=name, mend="none")
             if script:
@@ -113,6 +116,21 @@ def test_a_script_that_fails_leaves_no_lock_behind(bench: Bench) -> None:
     with pytest.raises(FoundryError, match="the script failed"):
         bench.make("a_base_model", script=fail)
     assert bench.make("teacher").reused
+
+
+def test_an_interrupted_run_stops_at_once_and_goes_on_later(bench: Bench) -> None:
+    def interrupt() -> None:
+        while bench.chain.resolve("a_passages").record is None:
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    bench.teacher_waits = threading.Event()  # and is never set
+    with pytest.raises(KeyboardInterrupt):
+        bench.make("a_base_model", script=interrupt)
+    assert not [t for t in threading.enumerate() if t.name == "made ahead"]
+    assert bench.built == ["b_sources", "a_passages"]
+    bench.teacher_waits = None
+    assert not bench.make("teacher").reused
 
 
 def test_a_teacher_that_is_a_model_waits_for_its_turn(bench: Bench) -> None:
