@@ -121,6 +121,7 @@ def eval_stage(d: Declarations, run: Run, *, attempt: int = 0) -> Stage:
             "foundry_pipeline.evaluation.style_probe",
             "foundry_pipeline.evaluation.heldout",
             "foundry_pipeline.evaluation.heldout_modes",
+            "foundry_pipeline.models.cpu_products",
             "foundry_pipeline.statistics.intervals",
             "foundry_pipeline.textstats",
             *(JUDGE_CODE if judging else ()),

@@ -110,6 +110,7 @@ def run(spec: dict[str, Any], session: ScriptSession) -> dict[str, Any]:
         held_out,
         threads=threads,
         work=Path(spec["work"]) / "held_out",
+        log=session.log,
     )
     if threads == 1:
         measuring.result()  # one after the other: no more than one core was given

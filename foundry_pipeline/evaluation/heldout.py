@@ -11,13 +11,18 @@ model's own tokenizer decides what a token is, so figures of different tokenizer
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foundry_pipeline.errors import FoundryError
 
+if TYPE_CHECKING:
+    import torch
+
 CHUNK = 511  # tokens scored in one pass; with the token before them 512
+_ROWS = 8  # rows of logits made into probabilities at once: few enough to stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -28,13 +33,30 @@ class HeldOut:
     tokens: int
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A model at hand: chunks of its own tokens by kind of text, and what reads one.
+
+    `nats` gives the negative log-likelihood of all tokens of a chunk but the first.
+    """
+
+    parts: Mapping[str, list[list[int]]]
+    nats: Callable[[list[int]], float]
+
+    def whole(self) -> dict[str, HeldOut]:
+        """Every chunk read, one after the other."""
+        return {kind: mean([(self.nats(p), len(p) - 1) for p in parts]) for kind, parts in self.parts.items()}
+
+
 def chunks(tokens: Sequence[int], beginning: int) -> Iterator[list[int]]:
     """Lists of at most CHUNK tokens with `beginning` in front of each; every token stands in exactly one."""
     for start in range(0, len(tokens), CHUNK):
         yield [beginning, *tokens[start : start + CHUNK]]
 
 
-def _mean(total: float, count: int) -> HeldOut:
+def mean(read: Sequence[tuple[float, int]]) -> HeldOut:
+    """Of (nats, tokens) of each chunk, in order. Raises FoundryError where there is no token."""
+    total, count = sum(nats for nats, _ in read), sum(tokens for _, tokens in read)
     if count == 0:
         raise FoundryError("there is no held-out text to measure on", mend="name a document in `held_out_documents`")
     return HeldOut(round(total / count, 6), count)
@@ -56,10 +78,25 @@ def nats_by_kind(
     precision: str = "float32",
 ) -> dict[str, HeldOut]:
     """The same for several kinds of texts, the weights read once."""
+    with reading_weights(model_dir, adapter_dir, kinds, threads=threads, precision=precision) as reading:
+        return reading.whole()
+
+
+@contextmanager
+def reading_weights(
+    model_dir: Path,
+    adapter_dir: Path | None,
+    kinds: Mapping[str, Sequence[str]],
+    *,
+    threads: int,
+    precision: str = "float32",
+) -> Iterator[Reading]:
+    """A model folder in memory, with a LoRA adapter over it if one is given, and the texts in its tokens."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from foundry_pipeline.models.base import quiet_transformers
+    from foundry_pipeline.models.cpu_products import fast_products
 
     torch.set_num_threads(threads)
     with quiet_transformers():
@@ -73,41 +110,49 @@ def nats_by_kind(
             network = PeftModel.from_pretrained(network, str(adapter_dir))
     network.eval()
     beginning = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    parts = _parts(kinds, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"], beginning)
 
     def nats(part: list[int]) -> float:
-        ids = torch.tensor([part])
-        logits = network(input_ids=ids).logits[0, :-1].float()
-        return float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
+        return _surprise(network(input_ids=torch.tensor([part])).logits[0, :-1], part[1:])
 
-    with torch.inference_mode():
-        return {
-            kind: _over(texts, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"], beginning, nats)
-            for kind, texts in kinds.items()
-        }
+    wanted = sum(len(part) for each in parts.values() for part in each)
+    with torch.inference_mode(), fast_products(network, wanted=wanted):
+        yield Reading(parts, nats)
 
 
-def _over(
-    texts: Sequence[str],
-    tokenize: Callable[[str], list[int]],
-    beginning: int,
-    nats: Callable[[list[int]], float],
-) -> HeldOut:
-    """`nats` of every chunk of every text, over all tokens that were scored."""
-    total, count = 0.0, 0
-    for text in texts:
-        for part in chunks(tokenize(text), beginning):
-            total += nats(part)
-            count += len(part) - 1
-    return _mean(total, count)
+def _parts(
+    kinds: Mapping[str, Sequence[str]], tokenize: Callable[[str], list[int]], beginning: int
+) -> dict[str, list[list[int]]]:
+    """The chunks of every text, by kind."""
+    return {
+        kind: [part for text in texts for part in chunks(tokenize(text), beginning)] for kind, texts in kinds.items()
+    }
+
+
+def _surprise(logits: torch.Tensor, labels: Sequence[int]) -> float:
+    """Nats of the labels (N) under logits (N, vocabulary), added up.
+
+    A few rows at a time: of all at once, widening and the sum over the vocabulary go through memory again and again.
+    """
+    import torch
+
+    rows = zip(logits.split(_ROWS), torch.tensor(labels).split(_ROWS), strict=True)
+    each = [torch.nn.functional.cross_entropy(some.float(), these, reduction="none") for some, these in rows]
+    return float(torch.cat(each).sum())
 
 
 def nats_per_token_gguf(path: Path, texts: Sequence[str], *, threads: int) -> HeldOut:
     """Of a GGUF file, by llama.cpp."""
-    return nats_by_kind_gguf(path, {"": texts}, threads=threads)[""]
+    with reading_gguf(path, {"": texts}, threads=threads) as reading:
+        return reading.whole()[""]
 
 
-def nats_by_kind_gguf(path: Path, kinds: Mapping[str, Sequence[str]], *, threads: int) -> dict[str, HeldOut]:
-    """The same for several kinds of texts, the file read once."""
+@contextmanager
+def reading_gguf(path: Path, kinds: Mapping[str, Sequence[str]], *, threads: int) -> Iterator[Reading]:
+    """A GGUF file in memory, and the texts in its tokens.
+
+    Chunks are read one by one: several in a pass take llama.cpp as long, whatever the quantization.
+    """
     import llama_cpp
     import numpy as np
     import torch
@@ -124,8 +169,7 @@ def nats_by_kind_gguf(path: Path, kinds: Mapping[str, Sequence[str]], *, threads
     def nats(part: list[int]) -> float:
         model.reset()
         model.eval(part)
-        logits = torch.from_numpy(np.asarray(model.scores[: len(part) - 1]))
-        return float(torch.nn.functional.cross_entropy(logits, torch.tensor(part[1:]), reduction="sum"))
+        return _surprise(torch.from_numpy(np.asarray(model.scores[: len(part) - 1])), part[1:])
 
     def tokenize(text: str) -> list[int]:
         found: list[int] = model.tokenize(text.encode(), add_bos=False, special=False)
@@ -133,6 +177,6 @@ def nats_by_kind_gguf(path: Path, kinds: Mapping[str, Sequence[str]], *, threads
 
     try:
         beginning = model.token_bos() if model.token_bos() >= 0 else model.token_eos()
-        return {kind: _over(texts, tokenize, beginning, nats) for kind, texts in kinds.items()}
+        yield Reading(_parts(kinds, tokenize, beginning), nats)
     finally:
         model.close()

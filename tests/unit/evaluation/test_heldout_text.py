@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.evaluation.heldout import CHUNK, chunks, nats_by_kind, nats_per_token, nats_per_token_gguf
-from foundry_pipeline.evaluation.heldout_modes import Measuring
+from foundry_pipeline.evaluation.heldout_modes import Measuring, _portions
 
 HIS = (
     "It is fortunate for the United States that they have it in their power to meet the enemy in this deplorable "
@@ -21,6 +21,21 @@ def test_every_token_is_scored_once_and_in_order(tokens):
     parts = list(chunks(tokens, 0))
     assert [token for part in parts for token in part[1:]] == tokens
     assert all(part[0] == 0 and 2 <= len(part) <= CHUNK + 1 for part in parts)
+
+
+@given(st.lists(st.integers(1, CHUNK + 1), max_size=20), st.lists(st.integers(1, CHUNK + 1), max_size=20))
+def test_portions_hold_every_chunk_once_and_in_order(alone, whole):
+    parts = {"passages": [[7] * n for n in alone], "documents": [[8] * n for n in whole]}
+    portions = list(_portions(parts))
+    told = [(place, kind, part) for portion in portions for place, kind, part in portion]
+    assert told == list(enumerate_parts(parts))
+    sizes = [sum(len(part) for _, _, part in portion) for portion in portions]
+    assert all(CHUNK < size <= 2 * CHUNK + 1 for size in sizes[:-1])
+
+
+def enumerate_parts(parts):
+    listed = [(kind, part) for kind, each in parts.items() for part in each]
+    return [(place, kind, part) for place, (kind, part) in enumerate(listed)]
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +119,9 @@ def test_llama_cpp_foresees_his_prose_better_than_the_same_words_mixed():
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_every_mode_is_measured_once_by_one_process_or_two(tiny_model, tmp_path, threads):
-    passages, documents = ["war and peace", "the law of war"], ["war and peace the law of war"]
-    weights = {name: {"dense": str(tiny_model)} for name in ("base", "adapter", "merged")}
+    # Of one mode alone, so that two processes share its portions.
+    passages, documents = ["war and peace", "the law of war"], ["war and peace the law of war " * 500]
+    weights = {name: {"dense": str(tiny_model)} for name in ("base", "adapter", "merged")[: 3 if threads == 1 else 1]}
     measuring = Measuring(weights, passages, documents, threads=threads, work=tmp_path / "held_out")
     found = measuring.result()
     each = nats_by_kind(
