@@ -46,6 +46,7 @@ from typing import Any, NoReturn, Protocol
 
 from foundry_pipeline import errors
 from foundry_pipeline.errors import FoundryError, Locked
+from foundry_pipeline.warm import THREADS, start_script
 
 PARENT_VARIABLE = "FOUNDRY_PARENT_PID"
 PIPES_VARIABLES = ("DAGSTER_PIPES_CONTEXT", "DAGSTER_PIPES_MESSAGES")
@@ -301,9 +302,15 @@ def _end_on_signals() -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """Bound every numeric library to `threads`. Only libraries loaded afterwards heed it."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
+    """Bound every numeric library to `threads`: by the environment those that are loaded afterwards, and in a script that
+    started warm those that it was given."""
+    for name in THREADS:
         os.environ[name] = str(threads)
+    if (torch := sys.modules.get("torch")) is not None:
+        from threadpoolctl import threadpool_limits
+
+        torch.set_num_threads(threads)
+        threadpool_limits(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     let_waiting_threads_sleep()
 
@@ -408,33 +415,29 @@ def run_script(module: str, spec: Mapping[str, Any], work: Path) -> None:
     """
     path = write_spec(spec, work)
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
-    process = subprocess.Popen(
-        script_command(module, path),
-        env=script_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
+    heard, said = os.pipe()
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            tail.append(line)
-            sys.stderr.write(line)
-            sys.stderr.flush()
-        code = process.wait()
+        process = start_script(module, [str(path)], spec, script_environment(), output=said)
     except BaseException:
-        process.terminate()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        os.close(heard)
         raise
     finally:
-        if process.stdout is not None:
-            process.stdout.close()
+        os.close(said)
+    with open(heard, encoding="utf-8", errors="replace") as output:
+        try:
+            for line in output:
+                tail.append(line)
+                sys.stderr.write(line)
+                sys.stderr.flush()
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            raise
     check_ended(module, work, code, "".join(tail))
 
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterPipesExecutionError
 
 from foundry_pipeline.launch import (
-    PARENT_VARIABLE,
     ScriptRunner,
     check_ended,
-    script_command,
     script_environment,
     write_spec,
 )
 from foundry_pipeline.scale.asking import Asked
 from foundry_pipeline.scale.cluster import RayCluster
 from foundry_pipeline.scale.engine import engine, ray_address
+from foundry_pipeline.warm import start_script
 
 
 def pipes_runner(
@@ -42,14 +40,17 @@ def pipes_runner(
 
     def run(module: str, spec: Mapping[str, Any], work: Path) -> None:
         path = write_spec(spec, work)
-        parent = {PARENT_VARIABLE: script_environment()[PARENT_VARIABLE]}
-        code = 0
-        try:
-            pipes.run(context=context.op_execution_context, command=script_command(module, path), env=parent)
-        except DagsterPipesExecutionError as error:
-            # Pipes tells the exit code in its message only.
-            told = re.search(r"code (-?\d+)", str(error))
-            code = int(told.group(1)) if told else 1
+        with dg.open_pipes_session(
+            context.op_execution_context, pipes.context_injector, pipes.message_reader
+        ) as session:
+            environment = {**script_environment(), **session.get_bootstrap_env_vars()}
+            script = start_script(module, [str(path)], spec, environment)
+            try:
+                code = script.wait()
+            except BaseException:
+                script.send_signal(signal.SIGINT)
+                script.wait(timeout=pipes.termination_timeout_seconds)
+                raise
         check_ended(module, work, code)
 
     return run

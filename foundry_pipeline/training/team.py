@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -24,6 +23,8 @@ from typing import TYPE_CHECKING, TypeVar
 from foundry_pipeline.errors import FoundryError
 from foundry_pipeline.launch import script_environment
 from foundry_pipeline.training.shared_sum import SharedSum, make_room
+from foundry_pipeline.warm import PEER as PEER_MODULE
+from foundry_pipeline.warm import Started, start_script
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from foundry_pipeline.training.distributed import Place
 
 T = TypeVar("T")
-PEER_MODULE = "foundry_pipeline.training.peer"
 _MEETING = "meeting"  # a file by which the processes find each other
 _PATIENCE = timedelta(minutes=30)  # for a peer that is slow; one that died is noticed at once
 
@@ -48,7 +48,7 @@ class Team:
     them all, so that each has to make as many as every other.
     """
 
-    def __init__(self, rank: int, size: int, peers: list[subprocess.Popen[bytes]], *, here: int | None = None) -> None:
+    def __init__(self, rank: int, size: int, peers: Sequence[Started], *, here: int | None = None) -> None:
         self.rank, self.size, self._peers = rank, size, peers
         self.here = size if here is None else here
         self.in_step = False
@@ -62,10 +62,11 @@ class Team:
         room = make_room() if size > 1 else None
         given = [] if room is None else [str(room)]
         peers = [
-            subprocess.Popen(
-                [sys.executable, "-m", PEER_MODULE, str(spec_file), str(rank), str(size), *given],
-                env=script_environment(),
-                stdin=subprocess.DEVNULL,
+            start_script(
+                PEER_MODULE,
+                [str(spec_file), str(rank), str(size), *given],
+                {},
+                script_environment(),
                 pass_fds=[] if room is None else [room],
             )
             for rank in range(1, size)
