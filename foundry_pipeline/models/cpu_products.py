@@ -120,8 +120,6 @@ class _Widened:
 
 
 def _with_lora(base: Product, a: torch.Tensor, b: torch.Tensor, scaling: float, widened: _Widened) -> Product:
-    import torch
-
     # A power of two scales without rounding, so that it may be a factor of the product; PEFT rounds once for any other.
     exact = math.frexp(scaling)[0] == 0.5
     b = b.t()
@@ -131,7 +129,7 @@ def _with_lora(base: Product, a: torch.Tensor, b: torch.Tensor, scaling: float, 
         low = widened(x) @ a.t()
         flat = result.flatten(0, -2)
         if exact:
-            out = torch.addmm(flat.float(), low, b, alpha=scaling)
+            out = flat.float().addmm_(low, b, alpha=scaling)  # into the widened copy, which is nobody else's
         else:
             out = (low @ b).mul_(scaling).add_(flat)
         return out.to(result.dtype).view_as(result)
