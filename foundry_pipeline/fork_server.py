@@ -7,8 +7,9 @@ of file descriptors: a socket to talk about this start, a file that holds the st
 error, and those that the script is given besides:
 
     {"module": "foundry_pipeline.training.peer", "arguments": ["spec.json", "1", "2", "9"], "folder": "/project",
-     "environment": {…}, "keep": [9]}
+     "environment": {…}, "keep": [9], "ignored": []}
 
+`ignored` are signals that the asking process ignores (a shell's job in the background ignores SIGINT): a start hands that on.
 On its socket the start is answered with two integers of eight bytes: the process id, then, when the script has ended,
 its exit code (negative: the signal that ended it). Each byte sent there is the number of a signal to the script; when
 the other end is closed, because the process that asked has ended or lost interest, the script is killed.
@@ -174,8 +175,8 @@ def _become(given: list[int], server: int) -> dict[str, Any]:
     os.chdir(start["folder"])
     if not sys.flags.safe_path:
         sys.path[0] = start["folder"]  # as `python -m` has it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+        signal.signal(number, signal.SIG_IGN if number in start["ignored"] else usual)
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     # Each process begins elsewhere, where nothing is seeded; Python's own generator sees to it itself.
     sys.modules["numpy"].random.seed()

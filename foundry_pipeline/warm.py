@@ -233,6 +233,7 @@ def start_warm(
         "environment": dict(environment),
         "folder": os.getcwd(),
         "keep": list(pass_fds),
+        "ignored": [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is signal.SIG_IGN],
     }
     with open(os.devnull, "rb") as nothing:
         streams = (nothing.fileno(), 1, 2) if output is None else (nothing.fileno(), output, output)

@@ -174,6 +174,16 @@ def test_a_fork_is_what_a_start_of_its_own_would_be(tmp_path: Path, monkeypatch:
     assert all(a != b for a, b in zip(chance["random"], chance_again["random"], strict=True))
     # Its memory is counted from the libraries on, as in a process that has loaded them, not from what others took.
     assert chance["peak"] < 2 * 2**20
+    # A job in the background ignores what a terminal's Ctrl-C sends, and so does what it starts.
+    usual = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _, found, _ = told(forked)
+        _, wanted, _ = told(plain)
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+    assert found["signals"] == wanted["signals"]
+    assert wanted["signals"][:2] == ["1", "1"]
 
 
 def test_a_fork_ends_as_a_script_does(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
