@@ -85,4 +85,6 @@ def test_what_a_killed_one_had_under_way_is_asked_by_the_other(
     assert len(twice) <= 4
     ledger = MoneyLedger(place)
     assert len(ledger.rows("state = 'settled'")) == len(ResponseCache(place)) == COUNT
+    # The one that is left closes what the other left open.
+    assert ledger.rows("state = 'reserved'") == []
     assert facts(two)["asked_elsewhere"] >= 0

@@ -41,6 +41,7 @@ class ClaudeState(State):
         super().__init__(config, log)
         self.prefixes: set[str] = set()
         self.batches: dict[str, dict[str, Any]] = {}
+        self.ending = threading.Lock()  # two may ask for a batch's results at once: it has come to an end only once
 
 
 def texts(content: Any) -> str:
@@ -254,12 +255,10 @@ class ClaudeHandler(Handler):
     def results(self, batch: dict[str, Any]) -> None:
         """JSON lines in an order of their own; what each request came to is fixed when they are first asked for."""
         state = self.state
-        with state.lock:
-            first = "lines" not in batch
-        if first:
-            lines = [line for request in batch["requests"] for line in self.result_lines(batch, request)]
-            random.Random(f"{state.config.get('seed', 0)}/{batch['id']}").shuffle(lines)
-            with state.lock:
+        with state.ending:
+            if "lines" not in batch:
+                lines = [line for request in batch["requests"] for line in self.result_lines(batch, request)]
+                random.Random(f"{state.config.get('seed', 0)}/{batch['id']}").shuffle(lines)
                 batch["lines"] = lines
         data = "".join(json.dumps(line) + "\n" for line in batch["lines"]).encode()
         attempt = state.attempt(f"{batch['id']}/results")

@@ -52,9 +52,7 @@ def answer_all(
     }
     waiting = [jobs[key] for key in dict.fromkeys(keys) if key in jobs]
     reused = sum(key in stored for key in keys)
-    uncertain = reconcile(spending.ledger, lambda key: paid_answer(cache, key))
-    if uncertain:
-        log(f"{uncertain} requests of killed processes may have been billed: `foundry costs` shows them as uncertain")
+    _close_left_open(spending, cache, log)
     fresh: dict[str, Reply] = {}
     retries = elsewhere = 0
     servers: dict[str, Any] = {}
@@ -70,6 +68,8 @@ def answer_all(
                 min(len(requests), reused + count), len(requests), from_cache=reused, **metrics
             ),
         )
+        # Of those that asked for the same answers some may have been killed meanwhile.
+        _close_left_open(spending, cache, log)
     found = cache.find(sorted(set(keys)))
     if lost := [r.request_id for key, r in zip(keys, requests, strict=True) if key not in found]:
         raise FoundryError(
@@ -106,6 +106,13 @@ def answer_all(
             "environment": environment(model),
         }
     return replies
+
+
+def _close_left_open(spending: Spending, cache: ResponseCache, log: Callable[[str], None]) -> None:
+    """Settle what killed processes had paid for, or say how much of it nobody can know."""
+    uncertain = reconcile(spending.ledger, lambda key: paid_answer(cache, key))
+    if uncertain:
+        log(f"{uncertain} requests of killed processes may have been billed: `foundry costs` shows them as uncertain")
 
 
 def paid_answer(cache: ResponseCache, key: str) -> tuple[int | None, Usage] | None:
