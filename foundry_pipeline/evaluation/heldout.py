@@ -66,20 +66,8 @@ def nats_per_token(
     model_dir: Path, adapter_dir: Path | None, texts: Sequence[str], *, threads: int, precision: str = "float32"
 ) -> HeldOut:
     """Of a model folder, with a LoRA adapter applied at run time if one is given."""
-    return nats_by_kind(model_dir, adapter_dir, {"": texts}, threads=threads, precision=precision)[""]
-
-
-def nats_by_kind(
-    model_dir: Path,
-    adapter_dir: Path | None,
-    kinds: Mapping[str, Sequence[str]],
-    *,
-    threads: int,
-    precision: str = "float32",
-) -> dict[str, HeldOut]:
-    """The same for several kinds of texts, the weights read once."""
-    with reading_weights(model_dir, adapter_dir, kinds, threads=threads, precision=precision) as reading:
-        return reading.whole()
+    with reading_weights(model_dir, adapter_dir, {"": texts}, threads=threads, precision=precision) as reading:
+        return reading.whole()[""]
 
 
 @contextmanager

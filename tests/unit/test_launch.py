@@ -95,6 +95,18 @@ GOOD = """
         session.progress(2, 2, loss=0.1)
         return {"answer": spec["number"] + 1, "threads": os.environ["OMP_NUM_THREADS"]}
 """
+BUSY = """
+    def run(spec, session):
+        import threading, torch
+        square = torch.randn(900, 900)
+        def work():
+            while True:
+                square @ square
+        for _ in range(2):
+            threading.Thread(target=work, daemon=True).start()
+        Path(spec["work"], "pid").write_text(str(os.getpid()))
+        time.sleep(60)
+"""
 SLEEPER = """
     def run(spec, session):
         Path(spec["work"], "pid").write_text(str(os.getpid()))
@@ -171,6 +183,20 @@ def test_a_signal_ends_a_script_in_order(
     process.send_signal(number)
     assert process.wait(timeout=10) == code
     assert (work / "cleaned").exists()
+
+
+def test_a_signal_ends_a_script_in_order_whose_thread_is_within_torch(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Python that takes itself apart meanwhile is aborted: `terminate called without an active exception`."""
+    work = tmp_path / "work"
+    spec = write_spec({}, work)
+    script = subprocess.Popen([sys.executable, "-m", module(BUSY), str(spec)], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (work / "pid").exists() and (work / "pid").read_text() != "", seconds=60)
+    time.sleep(0.3)
+    script.send_signal(signal.SIGTERM)
+    _, said = script.communicate(timeout=60)
+    assert (script.returncode, "terminate called" in said) == (143, False)
 
 
 def test_a_child_dies_with_its_parent(module: Callable[[str], str], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundry_pipeline.errors import FoundryError
-from foundry_pipeline.evaluation.heldout import CHUNK, chunks, nats_by_kind, nats_per_token, nats_per_token_gguf
+from foundry_pipeline.evaluation.heldout import CHUNK, chunks, nats_per_token, nats_per_token_gguf, reading_weights
 from foundry_pipeline.evaluation.heldout_modes import Measuring, _portions
 
 HIS = (
@@ -124,9 +124,9 @@ def test_every_mode_is_measured_once_by_one_process_or_two(tiny_model, tmp_path,
     weights = {name: {"dense": str(tiny_model)} for name in ("base", "adapter", "merged")[: 3 if threads == 1 else 1]}
     measuring = Measuring(weights, passages, documents, threads=threads, work=tmp_path / "held_out")
     found = measuring.result()
-    each = nats_by_kind(
-        tiny_model, None, {"passages": passages, "documents": documents}, threads=1, precision="bfloat16"
-    )
+    kinds = {"passages": passages, "documents": documents}
+    with reading_weights(tiny_model, None, kinds, threads=1, precision="bfloat16") as reading:
+        each = reading.whole()
     assert found == {name: {kind: vars(value) for kind, value in each.items()} for name in weights}
     assert set(measuring.seconds()) == set(weights)
     # A later evaluation in the same folder measures anew, whoever claimed a mode in the earlier one.
